@@ -1,0 +1,2662 @@
+/**
+ * An HTTP/1.1 server in one file, on raw TCP, the same on Deno and on Bun.
+ *
+ * ```ts
+ * import { serve } from "./server.ts";
+ * serve((request) => ({ body: `Hello, ${request.path}\n` }));
+ * ```
+ *
+ * The file reads from top to bottom. Each chapter uses only the ones before it:
+ *
+ * 1. Limits and options: every tunable, its unit, its default and the reason for it.
+ * 2. Transport: bytes in and out of a socket; the only place that names Deno or Bun.
+ * 3. Parsing: from bytes to a request head, or to the error that answers it.
+ * 4. Bodies: where a request's content ends, and the request object that hands it out.
+ * 5. Responses: from what a handler returned to bytes.
+ * 6. The connection: read a head, call the handler, write, again or close.
+ * 7. Concurrency: permits, the accept loop, deadlines, shutdown: {@linkcode serve}.
+ * 8. Command line: flags, signals and the log, when this file is the main module.
+ *
+ * "9110" and "9112" in the comments are RFC 9110 (HTTP Semantics) and RFC 9112 (HTTP/1.1).
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import process from "node:process";
+import { parseArgs } from "node:util";
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+// 1. Limits and options
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Answers one request. It may throw: an {@linkcode HttpError} is answered with its status, anything
+ * else with 500 and a log entry. */
+export type Handler = (
+  request: HttpRequest,
+) => HttpResponse | Response | Promise<HttpResponse | Response>;
+
+/** Where log lines go, one call a line; `console` fits. A method that is left out is a level that
+ * is off, and costs nothing. */
+export interface Logger {
+  /** The story of each connection. */
+  debug?(message: string): void;
+  /** Start, stop, and one line a request: peer, request line, status, body bytes, milliseconds. */
+  info?(message: string): void;
+  /** Refused messages, timeouts, and what a handler threw, with its stack. */
+  error?(message: string): void;
+}
+
+/** Everything that can be set, and the bound of every resource that a client can make use of. */
+export interface ServeOptions {
+  /** The address or name to listen on. Default `"127.0.0.1"`: reachable from this machine only. */
+  hostname?: string;
+  /** The TCP port, 0 to 65535; 0 takes a free one, which {@linkcode Server.addr} tells. Default 8080. */
+  port?: number;
+  /** How many connections may wait for a permit. Default 511. Deno leaves them in the kernel's
+   * queue; on Bun, which can't stop accepting, those beyond it are answered 503 at once. */
+  backlog?: number;
+  /** Lets several processes listen on the same port. Default false. Deno needs `"unstable": ["net"]`
+   * in its deno.json for this. */
+  reusePort?: boolean;
+  /** How many connections are served at the same time; the next ones wait. Default 1024. */
+  maxConnections?: number;
+  /** Seconds without a byte in or out, after which a connection is closed. Default 30. */
+  idleTimeout?: number;
+  /** Seconds from the first byte of a request to its last, else 408 (9110 §15.5.9). What a handler
+   * takes to ask for the body does not count. Default 60. */
+  requestTimeout?: number;
+  /** Bytes of a request line and its fields together, else 414 or 431. Default 16384. */
+  maxHeaderSize?: number;
+  /** Header fields of one request, else 431 (RFC 6585 §5). Default 100. */
+  maxHeaderCount?: number;
+  /** Bytes of a request body, else 413 (9110 §15.5.14). Default 1048576. */
+  maxBodySize?: number;
+  /** Stops the server gracefully, as {@linkcode Server.shutdown} does. */
+  signal?: AbortSignal;
+  /** Called once, when the server listens. */
+  onListen?: (address: { hostname: string; port: number }) => void;
+  /** Answers for a handler that threw, in place of the default answer. */
+  onError?: (error: unknown, request: HttpRequest) => HttpResponse | Response;
+  /** Silent by default. */
+  log?: Logger;
+}
+
+/** The numbers among the options: each with its default, its bounds and its unit. */
+const SETTINGS = {
+  port: { value: 8080, least: 0, most: 65535, unit: "a whole number" },
+  backlog: { value: 511, least: 0, most: 65535, unit: "a whole number" }, // as nginx asks for
+  maxConnections: { value: 1024, least: 1, most: Infinity, unit: "a whole number" },
+  idleTimeout: { value: 30, least: 0, most: Infinity, unit: "seconds" },
+  requestTimeout: { value: 60, least: 0, most: Infinity, unit: "seconds" },
+  maxHeaderSize: { value: 16384, least: 64, most: 1048576, unit: "bytes" }, // as node:http has it
+  maxHeaderCount: { value: 100, least: 1, most: 10000, unit: "a whole number" }, // as Apache has it
+  maxBodySize: { value: 1048576, least: 0, most: Infinity, unit: "bytes" }, // as nginx has it
+};
+type Settings = Record<keyof typeof SETTINGS, number>;
+
+function checkSettings(options: ServeOptions): Settings {
+  const settings = {} as Settings;
+  for (const name of Object.keys(SETTINGS) as (keyof Settings)[]) {
+    settings[name] = checkSetting(name, options[name]);
+  }
+  return settings;
+}
+function checkSetting(name: keyof Settings, given: number | undefined, label: string = name) {
+  const { value, least, most, unit } = SETTINGS[name];
+  const number = given ?? value;
+  const valid = unit === "seconds"
+    ? typeof number === "number" && number > least
+    : Number.isSafeInteger(number) && number >= least && number <= most;
+  if (valid) return number;
+  const range = unit === "seconds" ? `above ${least}` : `from ${least}`;
+  throw new RangeError(`${label} must be ${unit} ${range}${most < Infinity ? ` to ${most}` : ""}`);
+}
+
+/** Bytes that a connection's read buffer starts with: a browser's request fits, and ten thousand
+ * idle connections hold 10 MiB. */
+const INPUT_SIZE = 1024;
+/** A read buffer that grew beyond this for a long head is given up afterwards. */
+const INPUT_KEPT = 4096;
+/** Bytes of answers to pipelined requests that are gathered before they are written. */
+const OUTPUT_SIZE = 65536;
+/** Buffers of that size that are kept for the next answers. */
+const MAX_SPARE = 64;
+/** Bytes that are asked of the socket at a time while a body is read. */
+const BODY_PIECE = 65536;
+/** Bytes of a body that no handler has read, which are skipped to keep the connection. */
+const MAX_SKIPPED = 262144;
+/** Chunk extensions of one message, in bytes (9112 §7.1.1). */
+const MAX_EXTENSIONS = 4096;
+/** Empty lines that may precede a request line (9112 §2.2). */
+const MAX_EMPTY_LINES = 2;
+/** After an early answer, what a client goes on sending is read for so many milliseconds ... */
+const LINGER_TIME = 2000;
+/** ... and up to so many bytes, so that the answer is not lost to a reset (9112 §9.6). */
+const LINGER_BYTES = 16777216;
+/** Seconds that running requests get to finish when the server stops. */
+const GRACE = 10;
+/** The clock's precision in milliseconds: a timeout may be late by three of these, never early. */
+const TICK = 100;
+/** Milliseconds to wait after a failed accept: the first time, doubled up to the longest. */
+const ACCEPT_PAUSE = { first: 5, longest: 1000 };
+/** The longest time that `setTimeout` takes, in milliseconds. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+// 2. Transport
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** One TCP connection, as much of it as a server needs. A value that is there at once is returned
+ * as it is; only what has to be waited for is a promise. */
+export interface Connection {
+  /** The peer's IP address. */
+  readonly remoteAddress: string;
+  /** The peer's port. */
+  readonly remotePort: number;
+  /** Reads some bytes to the front of `buffer` and tells how many; null at the end of the stream.
+   * Rejects when the connection breaks or is closed. One read at a time. */
+  read(buffer: Uint8Array): number | null | Promise<number | null>;
+  /** Writes some of `bytes`, at least one, and tells how many were taken. Rejects when the
+   * connection breaks or is closed. One write at a time. */
+  write(bytes: Uint8Array): number | Promise<number>;
+  /** Says to the peer that no more bytes will come; reading goes on. */
+  closeWrite(): void | Promise<void>;
+  /** Gives the connection up, both ways; a second time does nothing. */
+  close(): void;
+}
+
+/** A listening socket. */
+export interface Listener {
+  /** The address that was bound. */
+  readonly addr: { hostname: string; port: number };
+  /** The next connection, in the order of arrival; null once the listener is closed. May reject,
+   * for lack of descriptors for example, and can be called again then. */
+  accept(): Promise<Connection | null>;
+  /** Frees the port. Connections that are open stay open. */
+  close(): void;
+}
+
+/** What {@linkcode listen} needs to know. */
+export interface ListenOptions {
+  /** Default `"127.0.0.1"`. */
+  hostname?: string;
+  /** Default 8080; 0 takes a free port. */
+  port?: number;
+  /** Connections that may wait to be accepted. Default 511. */
+  backlog?: number;
+  /** Lets several processes listen on the same port. Default false. */
+  reusePort?: boolean;
+  /** What a connection beyond `backlog` is sent before it is closed; Bun alone needs it. */
+  refusal?: Uint8Array;
+}
+
+/** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had. */
+export function listen(options: ListenOptions = {}): Listener {
+  return typeof Bun === "undefined" ? new DenoListener(options) : new BunListener(Bun, options);
+}
+
+/** Writes all of `bytes`, however many writes that takes. */
+export async function writeAll(connection: Connection, bytes: Uint8Array): Promise<void> {
+  for (let sent = 0; sent < bytes.length;) {
+    sent += await connection.write(sent === 0 ? bytes : bytes.subarray(sent));
+  }
+}
+
+class DenoConnection implements Connection {
+  readonly #tcp: Deno.TcpConn;
+
+  constructor(tcp: Deno.TcpConn) {
+    this.#tcp = tcp;
+    tcp.setNoDelay(true);
+  }
+  get remoteAddress(): string {
+    return this.#tcp.remoteAddr.hostname;
+  }
+  get remotePort(): number {
+    return this.#tcp.remoteAddr.port;
+  }
+  read(buffer: Uint8Array): Promise<number | null> {
+    return this.#tcp.read(buffer);
+  }
+  write(bytes: Uint8Array): Promise<number> {
+    return this.#tcp.write(bytes);
+  }
+  closeWrite(): Promise<void> {
+    return this.#tcp.closeWrite();
+  }
+  close(): void {
+    try {
+      this.#tcp.close();
+    } catch { /* It is closed: Deno throws BadResource then. */ }
+  }
+}
+
+class DenoListener implements Listener {
+  readonly #listener: Deno.TcpListener;
+  #closed = false;
+
+  constructor({ hostname, port, backlog, reusePort }: ListenOptions) {
+    this.#listener = Deno.listen({
+      hostname: hostname ?? "127.0.0.1",
+      port: port ?? SETTINGS.port.value,
+      reusePort: reusePort ?? false,
+      tcpBacklog: backlog ?? SETTINGS.backlog.value,
+    });
+  }
+  get addr(): { hostname: string; port: number } {
+    const { hostname, port } = this.#listener.addr;
+    return { hostname, port };
+  }
+  async accept(): Promise<Connection | null> {
+    if (this.#closed) return null;
+    try {
+      return new DenoConnection(await this.#listener.accept());
+    } catch (error) {
+      if (this.#closed) return null;
+      throw error;
+    }
+  }
+  close(): void {
+    if (!this.#closed) this.#listener.close();
+    this.#closed = true;
+  }
+}
+
+// What is used of Bun, so that one file type-checks without Bun's types.
+interface BunSocket {
+  data: BunConnection;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  write(bytes: Uint8Array): number;
+  pause(): void;
+  resume(): void;
+  shutdown(): void;
+  end(): void;
+  terminate(): void;
+}
+interface BunRuntime {
+  listen(options: {
+    hostname: string;
+    port: number;
+    reusePort: boolean;
+    allowHalfOpen: boolean;
+    socket: {
+      open(socket: BunSocket): void;
+      data(socket: BunSocket, chunk: Uint8Array): void;
+      drain(socket: BunSocket): void;
+      end(socket: BunSocket): void;
+      close(socket: BunSocket): void;
+      error(socket: BunSocket, error: Error): void;
+    };
+  }): { readonly hostname: string; readonly port: number; stop(): void };
+}
+declare const Bun: BunRuntime | undefined;
+
+/** Bun calls back with bytes whenever they come. This turns the calls into reads: what nobody has
+ * asked for yet is kept, and the socket is paused until it has been taken. */
+class BunConnection implements Connection {
+  readonly #socket: BunSocket;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  #arrived: Uint8Array[] = [];
+  #paused = false;
+  #ended = false;
+  #closed = false;
+  // The read or write that waits, if one does. The two executors are made once, not once a read.
+  #readBuffer: Uint8Array | undefined;
+  #readDone!: (count: number | null) => void;
+  #readFailed!: (error: Error) => void;
+  #startRead = (resolve: (count: number | null) => void, reject: (error: Error) => void) => {
+    this.#readDone = resolve;
+    this.#readFailed = reject;
+  };
+  #writeBytes: Uint8Array | undefined;
+  #writeDone!: (count: number) => void;
+  #writeFailed!: (error: Error) => void;
+
+  constructor(socket: BunSocket) {
+    this.#socket = socket;
+    this.remoteAddress = socket.remoteAddress; // now: Bun forgets it when the peer resets
+    this.remotePort = socket.remotePort;
+  }
+
+  read(buffer: Uint8Array): number | null | Promise<number | null> {
+    const chunk = this.#arrived.shift();
+    if (chunk !== undefined) return this.#take(chunk, buffer);
+    if (this.#ended) return null;
+    if (this.#closed) return Promise.reject(new Error("the connection is closed"));
+    this.#readBuffer = buffer;
+    if (this.#paused) this.resume();
+    return new Promise(this.#startRead);
+  }
+  /** Copies what fits of `chunk`; the rest is for the next read. */
+  #take(chunk: Uint8Array, buffer: Uint8Array): number {
+    if (chunk.length <= buffer.length) {
+      buffer.set(chunk);
+      return chunk.length;
+    }
+    buffer.set(chunk.subarray(0, buffer.length));
+    this.#arrived.unshift(chunk.subarray(buffer.length));
+    this.pause();
+    return buffer.length;
+  }
+  write(bytes: Uint8Array): number | Promise<number> {
+    const count = this.#closed ? -1 : this.#socket.write(bytes);
+    if (count > 0 || bytes.length === 0) return count;
+    if (count < 0) return Promise.reject(new Error("the connection is closed"));
+    return new Promise((resolve, reject) => {
+      this.#writeBytes = bytes;
+      this.#writeDone = resolve;
+      this.#writeFailed = reject;
+    });
+  }
+  closeWrite(): void {
+    if (!this.#closed) this.#socket.shutdown();
+  }
+  close(): void {
+    if (this.#closed) return;
+    this.closed();
+    this.#socket.end();
+  }
+  pause(): void {
+    if (!this.#paused && !this.#closed) this.#socket.pause();
+    this.#paused = true;
+  }
+  resume(): void {
+    if (this.#paused && !this.#closed) this.#socket.resume();
+    this.#paused = false;
+  }
+
+  // What Bun calls.
+  data(chunk: Uint8Array): void {
+    const buffer = this.#readBuffer;
+    if (buffer === undefined) {
+      this.#arrived.push(chunk);
+      this.pause();
+    } else {
+      this.#readBuffer = undefined;
+      this.#readDone(this.#take(chunk, buffer));
+    }
+  }
+  drain(): void {
+    const bytes = this.#writeBytes;
+    if (bytes === undefined) return; // Bun also calls this when there was nothing to drain.
+    const count = this.#socket.write(bytes);
+    if (count === 0) return;
+    this.#writeBytes = undefined;
+    if (count > 0) this.#writeDone(count);
+    else this.#writeFailed(new Error("the connection is closed"));
+  }
+  end(): void {
+    this.#ended = true;
+    if (this.#readBuffer !== undefined) this.#readDone(null);
+    this.#readBuffer = undefined;
+  }
+  /** Closed by either side: whoever waits is told. */
+  closed(): void {
+    this.#closed = true;
+    const error = new Error("the connection is closed");
+    if (this.#readBuffer !== undefined) this.#readFailed(error);
+    if (this.#writeBytes !== undefined) this.#writeFailed(error);
+    this.#readBuffer = this.#writeBytes = undefined;
+  }
+}
+
+/** Bun can't stop accepting. Connections that nobody has asked for yet wait here, paused. */
+class BunListener implements Listener {
+  readonly #server: { readonly hostname: string; readonly port: number; stop(): void };
+  readonly #backlog: number;
+  readonly #refusal: Uint8Array | undefined;
+  readonly #waiting: BunConnection[] = [];
+  #accepting: ((connection: Connection | null) => void) | undefined;
+  #closed = false;
+
+  constructor(bun: BunRuntime, { hostname, port, backlog, reusePort, refusal }: ListenOptions) {
+    this.#backlog = backlog ?? SETTINGS.backlog.value;
+    this.#refusal = refusal;
+    this.#server = bun.listen({
+      hostname: hostname ?? "127.0.0.1",
+      port: port ?? SETTINGS.port.value,
+      reusePort: reusePort ?? false,
+      allowHalfOpen: true,
+      socket: {
+        open: (socket) => this.#opened(socket),
+        data: (socket, chunk) => socket.data.data(chunk),
+        drain: (socket) => socket.data.drain(),
+        end: (socket) => socket.data.end(),
+        close: (socket) => socket.data.closed(),
+        error: (socket) => socket.data.closed(),
+      },
+    });
+  }
+  get addr(): { hostname: string; port: number } {
+    return { hostname: this.#server.hostname, port: this.#server.port };
+  }
+  #opened(socket: BunSocket): void {
+    const connection = socket.data = new BunConnection(socket);
+    if (this.#accepting !== undefined) {
+      this.#accepting(connection);
+      this.#accepting = undefined;
+    } else if (this.#waiting.length < this.#backlog && !this.#closed) {
+      connection.pause();
+      this.#waiting.push(connection);
+    } else {
+      void sayGoodbye(connection, this.#refusal ?? new Uint8Array());
+    }
+  }
+  accept(): Promise<Connection | null> {
+    const connection = this.#waiting.shift();
+    if (connection !== undefined) return Promise.resolve(connection);
+    if (this.#closed) return Promise.resolve(null);
+    return new Promise((resolve) => this.#accepting = resolve);
+  }
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#server.stop();
+    this.#accepting?.(null);
+  }
+}
+
+/** Sends a last answer and closes. What the peer goes on sending is read for a while before, since
+ * closing on it makes the kernel reset the connection, and the peer may lose the answer (9112 §9.6). */
+async function sayGoodbye(connection: Connection, answer: Uint8Array): Promise<void> {
+  try {
+    await writeAll(connection, answer);
+    await connection.closeWrite();
+    await drain(connection);
+  } catch { /* The peer did not wait for it. */ }
+  connection.close();
+}
+
+/** Reads what the peer still sends, for a bounded time and up to a bounded amount. */
+async function drain(connection: Connection): Promise<void> {
+  const timer = setTimeout(() => connection.close(), LINGER_TIME);
+  try {
+    const waste = new Uint8Array(BODY_PIECE);
+    let count: number | null = 0;
+    for (let total = 0; count !== null && total < LINGER_BYTES; total += count ?? 0) {
+      count = await connection.read(waste);
+    }
+  } catch { /* The peer is gone, or its time is up. */ }
+  clearTimeout(timer);
+}
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+// 3. Parsing
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** An error that is an answer: thrown by a handler, it is sent with its status and its message as
+ * text. The server throws it too, for what it refuses. */
+export class HttpError extends Error {
+  /** The status code of the answer, 400 to 599. */
+  readonly status: number;
+
+  /** `message` is one line for the person on the other side, so it must hold no secret; a `cause`
+   * among the options is for the log alone. */
+  constructor(status: number, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "HttpError";
+    this.status = status;
+  }
+}
+
+/** The head of a request: its request line (9112 §3) and what its fields say about its framing. */
+export interface Head {
+  /** The request line and the field lines as they came, one character a byte. */
+  readonly text: string;
+  /** Where in `text` the field lines begin. */
+  readonly fieldsAt: number;
+  /** As sent: methods are case-sensitive (9110 §9.1). */
+  readonly method: string;
+  /** As sent (9112 §3.2). */
+  readonly target: string;
+  /** The target's path and query; of an absolute target, what follows its authority. */
+  readonly resource: string;
+  /** The host and port that the request is for (9110 §7.1); empty if an HTTP/1.0 client named none. */
+  readonly authority: string;
+  /** "1.0", or "1.1" for every minor version from 1 on (9110 §2.5). */
+  readonly version: "1.0" | "1.1";
+  /** Bytes of content that follow; 0 when `chunked`. */
+  readonly contentLength: number;
+  /** The content comes in chunks (9112 §7.1). */
+  readonly chunked: boolean;
+  /** The client would use the connection again (9112 §9.3). */
+  readonly keepAlive: boolean;
+  /** The client may wait for 100 (Continue) before it sends the content (9110 §10.1.1). */
+  readonly expectsContinue: boolean;
+  /** There is a precondition or a range (9110 §13, §14). */
+  readonly conditional: boolean;
+}
+
+/** The bounds of a request that its head alone can break, as in {@linkcode ServeOptions}. */
+export interface HeadLimits {
+  /** Bytes of the head. Default 16384. */
+  maxHeaderSize?: number;
+  /** Number of fields. Default 100. */
+  maxHeaderCount?: number;
+  /** Bytes of content that the head may announce. Default 1048576. */
+  maxBodySize?: number;
+}
+
+const TAB = 9, LF = 10, CR = 13, SPACE = 32, SLASH = 47, COLON = 58, UNDERSCORE = 95;
+
+// What each byte may be part of.
+const TOKEN = 1; // 9110 §5.6.2
+const TARGET = 2; // visible ASCII but for # < > " \, which no URI contains (RFC 3986, appendix A)
+const VALUE = 4; // 9110 §5.5: visible ASCII, space, tab, and obs-text
+const CLASS = new Uint8Array(256);
+for (let byte = 0; byte < 256; byte++) {
+  const char = String.fromCharCode(byte);
+  if (/[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(char)) CLASS[byte] |= TOKEN;
+  if (/[!-~]/.test(char) && !/[#<>"\\]/.test(char)) CLASS[byte] |= TARGET;
+  if (/[\t\x20-\x7e\x80-\xff]/.test(char)) CLASS[byte] |= VALUE;
+}
+
+// What the parser expects next.
+const EMPTY_LINE = 0, EMPTY_LINE_LF = 1, METHOD = 2, REQUEST_TARGET = 3, VERSION = 4;
+const REQUEST_LINE_LF = 5, FIELD = 6, FIELD_NAME = 7, FIELD_VALUE = 8, FIELD_LF = 9, HEAD_LF = 10;
+
+/**
+ * Parses request heads as their bytes arrive: a state machine that looks at every byte once, so
+ * that a head that trickles in costs no more than one that comes whole, and gets the same answer.
+ * It knows no socket and no clock.
+ */
+export class HeadParser {
+  readonly #maxSize: number;
+  readonly #maxCount: number;
+  readonly #maxContent: number;
+  #state = EMPTY_LINE;
+  #emptyLines = 0;
+  // Offsets from the first byte of the head.
+  #position = 0;
+  #methodAt = 0;
+  #methodEnd = 0;
+  #targetEnd = 0;
+  #fieldsAt = 0;
+  #nameAt = 0;
+  #nameEnd = 0;
+  #hostAt = 0;
+  #hostEnd = 0;
+  // What the fields have said so far.
+  #count = 0;
+  #contentLength = -1;
+  #coding: string | undefined;
+  #connection = "";
+  #expectation = "";
+  #conditional = false;
+  /** The last Host that was found valid: clients repeat it. */
+  #knownHost = "";
+
+  /** A parser for the heads of one connection. */
+  constructor(limits: HeadLimits = {}) {
+    this.#maxSize = limits.maxHeaderSize ?? SETTINGS.maxHeaderSize.value;
+    this.#maxCount = limits.maxHeaderCount ?? SETTINGS.maxHeaderCount.value;
+    this.#maxContent = limits.maxBodySize ?? SETTINGS.maxBodySize.value;
+  }
+
+  /** How many bytes of the head were seen; once it was returned, its size. */
+  get size(): number {
+    return this.#position;
+  }
+  /** Whether a request has begun: empty lines before it do not count. */
+  get begun(): boolean {
+    return this.#state > EMPTY_LINE_LF;
+  }
+
+  /** Gets ready for the next head. */
+  reset(): void {
+    this.#state = EMPTY_LINE;
+    this.#emptyLines =
+      this.#position =
+      this.#count =
+      this.#hostAt =
+        0;
+    this.#contentLength = -1;
+    this.#coding = undefined;
+    this.#connection = this.#expectation = "";
+    this.#conditional = false;
+  }
+
+  /**
+   * Goes on with the head whose first byte is at `start`, up to `end`. Returns the head; or
+   * undefined when it needs more: call it again then with the same bytes and what follows them.
+   * @throws {HttpError} when the message must be refused.
+   */
+  parse(bytes: Buffer, start: number, end: number): Head | undefined {
+    const limit = start + this.#maxSize;
+    const stop = end < limit ? end : limit;
+    let state = this.#state;
+    let i = start + this.#position;
+    while (i < stop) {
+      switch (state) {
+        case EMPTY_LINE: // 9112 §2.2: a server SHOULD ignore at least one before the request line
+          if (bytes[i] === CR) {
+            if (++this.#emptyLines > MAX_EMPTY_LINES) {
+              throw badLine("too many empty lines before it");
+            }
+            state = EMPTY_LINE_LF;
+            i++;
+          } else {
+            this.#methodAt = i - start;
+            state = METHOD;
+          }
+          break;
+        case EMPTY_LINE_LF:
+          if (bytes[i++] !== LF) throw badLine("CR without LF");
+          state = EMPTY_LINE;
+          break;
+        case METHOD: // 9112 §3.1
+          while (i < stop && (CLASS[bytes[i]] & TOKEN) !== 0) i++;
+          if (i === stop) break;
+          if (bytes[i] !== SPACE || i === start + this.#methodAt) {
+            throw badLine("the method is not a token followed by a space");
+          }
+          this.#methodEnd = i++ - start;
+          state = REQUEST_TARGET;
+          break;
+        case REQUEST_TARGET: // 9112 §3.2
+          while (i < stop && (CLASS[bytes[i]] & TARGET) !== 0) i++;
+          if (i === stop) break;
+          if (bytes[i] !== SPACE || i === start + this.#methodEnd + 1) {
+            throw badLine("the target is not a URI followed by a space");
+          }
+          this.#targetEnd = i++ - start;
+          state = VERSION;
+          break;
+        case VERSION: // 9112 §2.3
+          while (i < stop && bytes[i] > SPACE) i++;
+          if (i === stop) break;
+          if (bytes[i] !== CR) throw badLine("the version is not followed by CRLF");
+          checkVersion(bytes, start + this.#targetEnd + 1, i++);
+          state = REQUEST_LINE_LF;
+          break;
+        case REQUEST_LINE_LF:
+          if (bytes[i++] !== LF) throw badLine("CR without LF");
+          this.#fieldsAt = i - start;
+          state = FIELD;
+          break;
+        case FIELD: // 9112 §5
+          if (bytes[i] === CR) {
+            i++;
+            state = HEAD_LF;
+            break;
+          }
+          if (bytes[i] === SPACE || bytes[i] === TAB) {
+            // 9112 §2.2 and §5.2: read otherwise than by whoever stands in front, it smuggles.
+            throw badField("a line begins with white space");
+          }
+          if (++this.#count > this.#maxCount) {
+            throw new HttpError(431, `More than ${this.#maxCount} header fields`);
+          }
+          this.#nameAt = i - start;
+          state = FIELD_NAME;
+          break;
+        case FIELD_NAME: // 9112 §5.1: no space before the colon
+          while (i < stop && (CLASS[bytes[i]] & TOKEN) !== 0) i++;
+          if (i === stop) break;
+          if (bytes[i] !== COLON || i === start + this.#nameAt) {
+            throw badField("a field name is not a token followed by a colon");
+          }
+          this.#nameEnd = i++ - start;
+          state = FIELD_VALUE;
+          break;
+        case FIELD_VALUE:
+          while (i < stop && (CLASS[bytes[i]] & VALUE) !== 0) i++;
+          if (i === stop) break;
+          if (bytes[i] !== CR) throw badField("a field value holds a control character");
+          this.#field(bytes, start, i++);
+          state = FIELD_LF;
+          break;
+        case FIELD_LF:
+          if (bytes[i++] !== LF) throw badField("CR without LF");
+          state = FIELD;
+          break;
+        case HEAD_LF:
+          if (bytes[i++] !== LF) throw badField("CR without LF");
+          this.#position = i - start;
+          return this.#head(bytes.toString("latin1", start, i));
+      }
+    }
+    this.#state = state;
+    this.#position = i - start;
+    if (i < limit) return undefined;
+    throw state <= REQUEST_LINE_LF
+      ? new HttpError(414, `Request line of more than ${this.#maxSize} bytes`)
+      : new HttpError(431, `Header of more than ${this.#maxSize} bytes`);
+  }
+
+  /** Takes note of a field that matters here; its line ends at `end`. */
+  #field(bytes: Buffer, start: number, end: number): void {
+    const name = start + this.#nameAt;
+    switch (this.#nameEnd - this.#nameAt) {
+      case 4:
+        if (!isName(bytes, name, "host")) return;
+        if (this.#hostAt !== 0) throw badField("more than one Host"); // 9112 §3.2
+        [this.#hostAt, this.#hostEnd] = this.#valueRange(bytes, start, end);
+        return;
+      case 5:
+        this.#conditional ||= isName(bytes, name, "range");
+        return;
+      case 6: // several lines make a list, which no known expectation is
+        if (!isName(bytes, name, "expect")) return;
+        this.#expectation += this.#value(bytes, start, end);
+        return;
+      case 8:
+        this.#conditional ||= isName(bytes, name, "if-match") || isName(bytes, name, "if-range");
+        return;
+      case 10: // several lines make one list (9110 §5.3)
+        if (!isName(bytes, name, "connection")) return;
+        this.#connection += (this.#connection && ",") + this.#value(bytes, start, end);
+        return;
+      case 13:
+        this.#conditional ||= isName(bytes, name, "if-none-match");
+        return;
+      case 14: // 9110 §8.6
+        if (!isName(bytes, name, "content") || !isName(bytes, name + 8, "length")) return;
+        checkHyphen(bytes, name + 7);
+        if (this.#contentLength >= 0) throw badField("more than one Content-Length");
+        this.#contentLength = lengthOf(this.#value(bytes, start, end));
+        return;
+      case 17:
+        this.#conditional ||= isName(bytes, name, "if-modified-since");
+        if (!isName(bytes, name, "transfer") || !isName(bytes, name + 9, "encoding")) return;
+        checkHyphen(bytes, name + 8);
+        if (this.#coding !== undefined) throw badField("more than one Transfer-Encoding");
+        this.#coding = this.#value(bytes, start, end);
+        return;
+      case 19:
+        this.#conditional ||= isName(bytes, name, "if-unmodified-since");
+    }
+  }
+  /** The field's value without the white space around it (9112 §5.1), as offsets. */
+  #valueRange(bytes: Buffer, start: number, end: number): [number, number] {
+    let at = start + this.#nameEnd + 1;
+    while (at < end && (bytes[at] === SPACE || bytes[at] === TAB)) at++;
+    while (at < end && (bytes[end - 1] === SPACE || bytes[end - 1] === TAB)) end--;
+    return [at - start, end - start];
+  }
+  #value(bytes: Buffer, start: number, end: number): string {
+    const [from, to] = this.#valueRange(bytes, start, end);
+    return bytes.toString("latin1", start + from, start + to).toLowerCase();
+  }
+
+  /** Checks what only the whole head can tell. */
+  #head(text: string): Head {
+    const method = text.substring(this.#methodAt, this.#methodEnd);
+    const target = text.substring(this.#methodEnd + 1, this.#targetEnd);
+    const version = text.charCodeAt(this.#fieldsAt - 3) === 48 ? "1.0" : "1.1";
+    let authority = text.substring(this.#hostAt, this.#hostEnd);
+    if (this.#hostAt === 0) {
+      if (version === "1.1") throw badField("no Host"); // 9112 §3.2
+      authority = "";
+    } else if (authority !== this.#knownHost) {
+      if (!isAuthority(authority)) throw badField("the Host is not a host and port");
+      this.#knownHost = authority;
+    }
+    let resource = target;
+    if (target.charCodeAt(0) !== SLASH || method === "CONNECT") {
+      [authority, resource] = readTarget(method, target, authority);
+    }
+
+    const coding = this.#coding;
+    if (coding !== undefined) this.#checkCoding(coding, version);
+    if (this.#contentLength > this.#maxContent) {
+      throw new HttpError(413, `Content of more than ${this.#maxContent} bytes`);
+    }
+    const hasContent = coding !== undefined || this.#contentLength > 0;
+    const expects = this.#expectation !== "" && version === "1.1"; // 9110 §10.1.1: MUST ignore in 1.0
+    if (expects && this.#expectation !== "100-continue") {
+      throw new HttpError(417, "The only expectation that can be met is 100-continue");
+    }
+    return {
+      text,
+      fieldsAt: this.#fieldsAt,
+      method,
+      target,
+      resource,
+      authority,
+      version,
+      contentLength: this.#contentLength < 0 ? 0 : this.#contentLength,
+      chunked: coding !== undefined,
+      keepAlive: this.#keepsAlive(version),
+      expectsContinue: expects && hasContent,
+      conditional: this.#conditional,
+    };
+  }
+
+  /** 9112 §6.1 and §6.3: whatever leaves the end of a message in doubt is refused. */
+  #checkCoding(coding: string, version: string): void {
+    if (version === "1.0") throw badField("Transfer-Encoding in HTTP/1.0");
+    if (this.#contentLength >= 0) throw badField("both Transfer-Encoding and Content-Length");
+    if (coding === "chunked") return;
+    const codings = coding.split(",").map((name) => name.trim());
+    if (codings.pop() !== "chunked") throw badField("the last transfer coding is not chunked");
+    if (codings.includes("chunked") || codings.includes("")) throw badField("chunked twice");
+    throw new HttpError(501, "The only transfer coding that is understood is chunked");
+  }
+  #keepsAlive(version: string): boolean {
+    if (this.#connection === "") return version === "1.1";
+    const options = this.#connection.split(",").map((option) => option.trim());
+    return !options.includes("close") && (version === "1.1" || options.includes("keep-alive"));
+  }
+}
+
+function badLine(why: string): HttpError {
+  return new HttpError(400, `Malformed request line: ${why}`);
+}
+function badField(why: string): HttpError {
+  return new HttpError(400, `Malformed header: ${why}`);
+}
+
+/** Whether `name`, in lower case, stands at `at`. Among token characters only letters and hyphens
+ * become those of `name` by setting the bit that tells the cases apart. */
+function isName(bytes: Buffer, at: number, name: string): boolean {
+  for (let i = 0; i < name.length; i++) {
+    if ((bytes[at + i] | 32) !== name.charCodeAt(i)) return false;
+  }
+  return true;
+}
+
+/** Behind a gateway that turns "_" into "-", as CGI does, such a field would frame the message. */
+function checkHyphen(bytes: Buffer, at: number): void {
+  if (bytes[at] === UNDERSCORE) throw badField("a framing field is spelled with an underscore");
+}
+
+/** 9112 §2.3: the exact form, in upper case. */
+function checkVersion(bytes: Buffer, at: number, end: number): void {
+  const version = "HTTP/1.1";
+  let i = 0;
+  while (i < version.length && bytes[at + i] === version.charCodeAt(i)) i++;
+  if (i === version.length && at + i === end) return;
+  const other = bytes.toString("latin1", at, end);
+  if (!/^HTTP\/\d\.\d$/.test(other)) throw badLine("the version is not HTTP/ and two digits");
+  if (other[5] !== "1") throw new HttpError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here");
+}
+
+/** 9110 §8.6: digits and nothing else. Too many of them make a number that is over every limit. */
+function lengthOf(value: string): number {
+  if (!/^[0-9]+$/.test(value)) throw badField("the Content-Length is not a number");
+  return Number(value);
+}
+
+/** 9110 §7.2 and RFC 3986 §3.2: a host and perhaps a port. A comma, though RFC 3986 allows it in a
+ * name, would make the field a list for some readers. */
+function isAuthority(text: string): boolean {
+  const parts =
+    /^(\[[0-9A-Fa-f:.]+\]|(?:[\-._~0-9A-Za-z!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?$/
+      .exec(text);
+  if (parts === null || Number(parts[2] ?? 0) > 65535) return false;
+  return parts[1][0] !== "[" || URL.canParse(`http://${parts[1]}`);
+}
+
+/** The target forms that do not begin with a slash (9112 §3.2.2 to §3.2.4), as authority and
+ * resource. An absolute target's authority takes the place of Host's. */
+function readTarget(method: string, target: string, host: string): [string, string] {
+  if (method === "CONNECT") throw new HttpError(501, "CONNECT is not supported");
+  if (target === "*" && method === "OPTIONS") return [host, target];
+  const parts = /^https?:\/\/([^/?]*)(.*)$/i.exec(target);
+  if (parts === null || !isAuthority(parts[1])) {
+    throw badLine("the target is neither a path nor an http URI");
+  }
+  const [, authority, resource] = parts;
+  if (resource[0] === "/") return [authority, resource];
+  if (resource === "" && method === "OPTIONS") return [authority, "*"]; // 9112 §3.2.4
+  return [authority, `/${resource}`];
+}
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+// 4. Bodies
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A request, shaped like Fetch's `Request` and lighter: nothing is built that is not asked for. */
+export interface HttpRequest {
+  /** The method as sent: case matters to the protocol (9110 §9.1). */
+  readonly method: string;
+  /** The request target as sent (9112 §3.2): mostly a path and query. */
+  readonly target: string;
+  /** The target's path as sent, still percent-encoded, without the query. */
+  readonly path: string;
+  /** The target's query, decoded; built on first use. */
+  readonly query: URLSearchParams;
+  /** The absolute URI (9110 §7.1), which `new URL` takes. */
+  readonly url: string;
+  /** "1.1" for every minor version from 1 on. */
+  readonly version: "1.0" | "1.1";
+  /** The header fields. */
+  readonly headers: HttpHeaders;
+  /** The IP address at the other end of the connection: a proxy's, if there is one. */
+  readonly remoteAddress: string;
+  /** Aborts when the client goes away: a reset, a timeout, or the end of its sending side, since one
+   * that has only finished sending looks the same as one that left. An answer is sent all the same. */
+  readonly signal: AbortSignal;
+  /** The content as a stream that reads no faster than it is read from; null if there is none. */
+  readonly body: ReadableStream<Uint8Array<ArrayBuffer>> | null;
+  /** The whole content. Like the stream and the two below it can be had once, else it throws a
+   * `TypeError`; it rejects with an {@linkcode HttpError} (400, 408, 413) when the content is cut
+   * short, malformed, late, or larger than `maxBodySize`, which answers so if left uncaught. */
+  bytes(): Promise<Uint8Array<ArrayBuffer>>;
+  /** The content as UTF-8; what is not becomes U+FFFD, and a byte-order mark goes, as in Fetch. */
+  text(): Promise<string>;
+  /** The content as JSON. Rejects with an {@linkcode HttpError} 400 when it is not JSON in UTF-8. */
+  json(): Promise<unknown>;
+  /** The same request for applications written for Fetch. It takes over the content. */
+  toFetch(): Request;
+}
+
+/** The header fields of a request. Names are given in any case. */
+export class HttpHeaders {
+  readonly #text: string;
+  readonly #at: number;
+
+  /** The fields in `text`, whose lines begin at `at` and end with an empty one. */
+  constructor(text: string, at: number) {
+    this.#text = text;
+    this.#at = at;
+  }
+  /** The value, or null; several lines make one list (9110 §5.3). */
+  get(name: string): string | null {
+    const values = this.getAll(name);
+    return values.length === 0 ? null : values.length === 1 ? values[0] : values.join(", ");
+  }
+  /** Whether there is such a field. */
+  has(name: string): boolean {
+    return this.getAll(name).length > 0;
+  }
+  /** The values of all lines with this name, in order. */
+  getAll(name: string): string[] {
+    const wanted = name.toLowerCase();
+    const text = this.#text;
+    const values: string[] = [];
+    for (let at = this.#at, end; (end = text.indexOf("\r\n", at)) > at; at = end + 2) {
+      const colon = at + wanted.length;
+      if (text.charCodeAt(colon) !== COLON) continue;
+      if (text.substring(at, colon).toLowerCase() === wanted) {
+        values.push(trim(text.substring(colon + 1, end)));
+      }
+    }
+    return values;
+  }
+  /** All lines as name, in lower case, and value. */
+  *[Symbol.iterator](): Iterator<[string, string]> {
+    const text = this.#text;
+    for (let at = this.#at, end; (end = text.indexOf("\r\n", at)) > at; at = end + 2) {
+      const colon = text.indexOf(":", at);
+      yield [text.substring(at, colon).toLowerCase(), trim(text.substring(colon + 1, end))];
+    }
+  }
+}
+
+/** Takes spaces and tabs off both ends (9110 §5.6.3), and nothing else. */
+function trim(text: string): string {
+  let at = 0, end = text.length;
+  while (at < end && (text.charCodeAt(at) === SPACE || text.charCodeAt(at) === TAB)) at++;
+  while (end > at && (text.charCodeAt(end - 1) === SPACE || text.charCodeAt(end - 1) === TAB)) {
+    end--;
+  }
+  return text.substring(at, end);
+}
+
+/** What has been read from a connection and not yet been used. Everything is read through here. */
+class Input {
+  bytes: Buffer = Buffer.allocUnsafeSlow(INPUT_SIZE);
+  start = 0;
+  end = 0;
+  readonly #connection: Connection;
+  readonly #largest: number;
+  /** A read that was begun to notice whether the client goes away. */
+  #ahead: Promise<number | null> | undefined;
+
+  /** The buffer grows to `largest` bytes for a head that needs it. */
+  constructor(connection: Connection, largest: number) {
+    this.#connection = connection;
+    this.#largest = Math.max(largest, INPUT_SIZE);
+  }
+  get empty(): boolean {
+    return this.start === this.end;
+  }
+
+  /** Reads more behind what is there. The result goes to `took`. */
+  read(): number | null | Promise<number | null> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    return ahead ?? this.#connection.read(this.#space());
+  }
+  /** Takes note of what `read` has brought; false at the end of the stream. */
+  took(count: number | null): count is number {
+    this.end += count ?? 0;
+    return count !== null;
+  }
+  /** Reads past the buffer, which must be empty, straight to where the bytes are wanted. */
+  readInto(target: Uint8Array): number | null | Promise<number | null> {
+    return this.#connection.read(target);
+  }
+  /** Takes up to `most` bytes that are there already. */
+  take(target: Uint8Array, most: number): number {
+    const count = Math.min(most, target.length, this.end - this.start);
+    target.set(this.bytes.subarray(this.start, this.start + count));
+    this.start += count;
+    return count;
+  }
+  /** Begins the next read early; `gone` is called if it finds that the client has left. */
+  watch(gone: (error?: unknown) => void): void {
+    if (this.#ahead !== undefined || !this.empty) return;
+    this.#ahead = Promise.resolve(this.#connection.read(this.#space()));
+    this.#ahead.then((count) => count === null && gone(), gone);
+  }
+
+  #space(): Buffer {
+    if (this.empty) {
+      if (this.bytes.length > INPUT_KEPT) this.bytes = Buffer.allocUnsafeSlow(INPUT_SIZE);
+      this.start = this.end = 0;
+      return this.bytes;
+    }
+    if (this.start > 0) {
+      this.bytes.copyWithin(0, this.start, this.end);
+      this.end -= this.start;
+      this.start = 0;
+    }
+    if (this.end === this.bytes.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.min(this.end * 4, this.#largest));
+      larger.set(this.bytes);
+      this.bytes = larger;
+    }
+    return this.bytes.subarray(this.end);
+  }
+}
+
+const TOKENS = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+";
+/** 9112 §7.1.1, with the white space that a recipient MUST put up with. */
+const CHUNK_LINE = new RegExp(
+  `^([0-9A-Fa-f]{1,16})((?:[ \\t]*;[ \\t]*${TOKENS}(?:[ \\t]*=[ \\t]*(?:${TOKENS}|` +
+    `"(?:[\\t \\x21\\x23-\\x5b\\x5d-\\x7e\\x80-\\xff]|\\\\[\\t \\x21-\\x7e\\x80-\\xff])*"))?)*)$`,
+);
+/** 9112 §7.1.2 */
+const TRAILER_LINE = new RegExp(`^${TOKENS}:[\\t\\x20-\\x7e\\x80-\\xff]*$`);
+
+/** The lines between the data of chunked content (9112 §7.1), as their bytes arrive. */
+class ChunkFraming {
+  /** How many bytes of data follow; 0 while that is not known. */
+  size = 0;
+  /** The last chunk and the trailer fields have been read. */
+  done = false;
+  readonly #limits: Settings;
+  #expects: "size" | "end of data" | "trailer" = "size";
+  #line = "";
+  #extensions = 0;
+  #trailer = 0;
+  #trailerCount = 0;
+
+  constructor(limits: Settings) {
+    this.#limits = limits;
+  }
+  /** Reads up to the next data, and tells where that begins. @throws {HttpError} */
+  read(bytes: Buffer, start: number, end: number): number {
+    this.size = 0;
+    while (start < end && this.size === 0 && !this.done) {
+      const lf = bytes.indexOf(LF, start);
+      const stop = lf < 0 || lf >= end ? end : lf + 1;
+      this.#line += bytes.toString("latin1", start, stop);
+      start = stop;
+      this.#checkBounds();
+      if (!this.#line.endsWith("\n")) break;
+      if (!this.#line.endsWith("\r\n")) throw badChunk("LF without CR");
+      const line = this.#line.slice(0, -2);
+      this.#line = "";
+      this.#readLine(line);
+    }
+    return start;
+  }
+  #checkBounds(): void {
+    const { maxHeaderSize } = this.#limits;
+    if (this.#expects === "end of data" && !"\r\n".startsWith(this.#line)) {
+      throw badChunk("the data is longer than its size");
+    }
+    if (this.#expects === "size" && this.#line.length > 18 + MAX_EXTENSIONS - this.#extensions) {
+      throw new HttpError(413, `Chunk extensions of more than ${MAX_EXTENSIONS} bytes`);
+    }
+    if (this.#expects === "trailer" && this.#trailer + this.#line.length > maxHeaderSize) {
+      throw new HttpError(431, `Trailer of more than ${maxHeaderSize} bytes`);
+    }
+  }
+  #readLine(line: string): void {
+    if (this.#expects === "end of data") {
+      this.#expects = "size";
+    } else if (this.#expects === "size") {
+      const match = CHUNK_LINE.exec(line);
+      if (match === null) throw badChunk("its first line is not a size in hexadecimal");
+      this.#extensions += match[2].length;
+      this.size = parseInt(match[1], 16);
+      this.#expects = this.size === 0 ? "trailer" : "end of data";
+    } else if (line === "") {
+      this.done = true;
+    } else { // Checked, and dropped: what they would mean is the head's to say (9110 §6.5.1).
+      if (!TRAILER_LINE.test(line)) throw badField("a trailer line is not a field");
+      if (++this.#trailerCount > this.#limits.maxHeaderCount) {
+        throw new HttpError(431, `More than ${this.#limits.maxHeaderCount} trailer fields`);
+      }
+      this.#trailer += line.length + 2;
+    }
+  }
+}
+
+function badChunk(why: string): HttpError {
+  return new HttpError(400, `Malformed chunk: ${why}`);
+}
+
+/** What a body needs of the connection that it comes from. */
+interface Patience {
+  /** Reading has to wait for the client from now on. */
+  waiting(): void;
+  /** It has not any more. Throws if the client took too long. */
+  resumed(): void;
+  /** Sends 100 (Continue). */
+  sendContinue(): Promise<void>;
+}
+
+/** The content of one request, read from the connection as it is asked for. */
+class Body {
+  /** All of it has been read from the connection. */
+  complete: boolean;
+  /** Why it can't be read any further. */
+  failure: unknown;
+  readonly #input: Input;
+  readonly #patience: Patience;
+  readonly #limits: Settings;
+  readonly #chunks: ChunkFraming | undefined;
+  /** Bytes to come of the content, or of the current chunk. */
+  #left: number;
+  #total = 0;
+  #expected: boolean;
+
+  constructor(head: Head, input: Input, patience: Patience, limits: Settings) {
+    this.#input = input;
+    this.#patience = patience;
+    this.#limits = limits;
+    this.#left = head.contentLength;
+    this.#chunks = head.chunked ? new ChunkFraming(limits) : undefined;
+    this.complete = this.#left === 0 && !head.chunked;
+    this.#expected = head.expectsContinue;
+  }
+  /** What is left unread is not too much to be skipped for the sake of the next request. */
+  get isWorthSkipping(): boolean {
+    return this.failure === undefined && this.#left <= MAX_SKIPPED && !this.#isWithheld;
+  }
+  /** The client may be waiting for 100 (Continue) and not send the content without it. */
+  get #isWithheld(): boolean {
+    return this.#expected && this.#input.empty;
+  }
+
+  /** The whole content, if it is there already; only good until the next read. */
+  whole(): Uint8Array | undefined {
+    const { start, end, bytes } = this.#input;
+    if (this.#chunks !== undefined || this.failure || end - start < this.#left) return undefined;
+    this.#input.start += this.#left;
+    this.#left = 0;
+    this.complete = true;
+    return bytes.subarray(start, this.#input.start);
+  }
+  /** The whole content in memory of its own, which grows as the bytes come, not as promised. */
+  async collect(): Promise<Uint8Array<ArrayBuffer>> {
+    const most = this.#chunks === undefined ? this.#left : this.#limits.maxBodySize + 1;
+    let bytes = new Uint8Array(Math.min(most, BODY_PIECE));
+    let length = 0;
+    for (let count = -1; count !== 0; length += count) {
+      if (length === bytes.length && !this.complete) {
+        const larger = new Uint8Array(Math.min(length * 2, most));
+        larger.set(bytes);
+        bytes = larger;
+      }
+      count = await this.pull(bytes.subarray(length));
+    }
+    return length === bytes.length ? bytes : bytes.slice(0, length);
+  }
+  /** Reads what a handler left unread, if it is not too much. */
+  async skip(): Promise<boolean> {
+    const waste = new Uint8Array(Math.min(BODY_PIECE, MAX_SKIPPED));
+    for (let total = 0; !this.complete && total <= MAX_SKIPPED;) total += await this.pull(waste);
+    return this.complete;
+  }
+
+  /** Reads some content into `target`; 0 at the end. @throws {HttpError} */
+  async pull(target: Uint8Array): Promise<number> {
+    if (this.failure !== undefined) throw this.failure;
+    try {
+      return this.complete ? 0 : await this.#pull(target);
+    } catch (error) {
+      this.failure = error;
+      throw error;
+    }
+  }
+  async #pull(target: Uint8Array): Promise<number> {
+    const input = this.#input;
+    if (this.#isWithheld) await this.#patience.sendContinue();
+    this.#expected = false;
+    while (this.#left === 0 && this.#chunks !== undefined) {
+      if (input.empty) input.took(await this.#wait(input.read()));
+      input.start = this.#chunks.read(input.bytes, input.start, input.end);
+      if (this.#chunks.done) {
+        this.complete = true;
+        return 0;
+      }
+      this.#left = this.#chunks.size;
+      this.#total += this.#left;
+      if (this.#total > this.#limits.maxBodySize) {
+        throw new HttpError(413, `Content of more than ${this.#limits.maxBodySize} bytes`);
+      }
+    }
+    const room = target.length < this.#left ? target : target.subarray(0, this.#left);
+    const count = input.empty
+      ? await this.#wait(input.readInto(room))
+      : input.take(room, room.length);
+    this.#left -= count;
+    this.complete = this.#left === 0 && this.#chunks === undefined;
+    return count;
+  }
+  async #wait(read: number | null | Promise<number | null>): Promise<number> {
+    this.#patience.waiting();
+    let count: number | null;
+    try {
+      count = await read;
+    } finally {
+      this.#patience.resumed();
+    }
+    if (count === null) throw new HttpError(400, "The content ended early"); // 9112 §8
+    return count;
+  }
+}
+
+const utf8 = new TextDecoder();
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
+
+/** The request that a handler gets. */
+class IncomingRequest implements HttpRequest {
+  readonly head: Head;
+  readonly content: Body;
+  readonly #connection: Connection;
+  readonly #watch: () => void;
+  #headers: HttpHeaders | undefined;
+  #query: URLSearchParams | undefined;
+  #stream: ReadableStream<Uint8Array<ArrayBuffer>> | null | undefined;
+  #used = false;
+  #abort: AbortController | undefined;
+  #gone: unknown;
+
+  /** `watch` is called when somebody wants to know whether the client leaves. */
+  constructor(head: Head, content: Body, connection: Connection, watch: () => void) {
+    this.head = head;
+    this.content = content;
+    this.#connection = connection;
+    this.#watch = watch;
+  }
+  get method(): string {
+    return this.head.method;
+  }
+  get target(): string {
+    return this.head.target;
+  }
+  get path(): string {
+    const { resource } = this.head;
+    const query = resource.indexOf("?");
+    return query < 0 ? resource : resource.substring(0, query);
+  }
+  get query(): URLSearchParams {
+    const { resource } = this.head;
+    const at = resource.indexOf("?");
+    return this.#query ??= new URLSearchParams(at < 0 ? "" : resource.substring(at + 1));
+  }
+  get url(): string {
+    const { authority, resource } = this.head;
+    return `http://${authority || "localhost"}${resource === "*" ? "" : resource}`;
+  }
+  get version(): "1.0" | "1.1" {
+    return this.head.version;
+  }
+  get headers(): HttpHeaders {
+    return this.#headers ??= new HttpHeaders(this.head.text, this.head.fieldsAt);
+  }
+  get remoteAddress(): string {
+    return this.#connection.remoteAddress;
+  }
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController();
+      if (this.#gone !== undefined) this.#abort.abort(this.#gone);
+      else this.#watch();
+    }
+    return this.#abort.signal;
+  }
+  get body(): ReadableStream<Uint8Array<ArrayBuffer>> | null {
+    if (this.#stream === undefined) {
+      const { content } = this;
+      const use = () => this.#use();
+      let begun = false;
+      this.#stream = content.complete ? null : new ReadableStream({
+        async pull(controller) {
+          if (!begun) use();
+          begun = true;
+          const piece = new Uint8Array(BODY_PIECE);
+          const count = await content.pull(piece);
+          if (count > 0) controller.enqueue(piece.subarray(0, count));
+          if (content.complete) controller.close();
+        },
+      }, { highWaterMark: 0 });
+    }
+    return this.#stream;
+  }
+  async bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    this.#use();
+    const whole = this.content.whole();
+    return whole === undefined ? await this.content.collect() : new Uint8Array(whole);
+  }
+  async text(): Promise<string> {
+    this.#use();
+    return utf8.decode(this.content.whole() ?? await this.content.collect());
+  }
+  async json(): Promise<unknown> {
+    this.#use();
+    const bytes = this.content.whole() ?? await this.content.collect();
+    try {
+      return JSON.parse(strictUtf8.decode(bytes));
+    } catch (error) {
+      // What an engine says about it differs from one to the next, so it is for the log alone.
+      throw new HttpError(400, "Invalid JSON", { cause: error });
+    }
+  }
+  toFetch(): Request {
+    const { method, body } = this;
+    const headers = [...this.headers];
+    return new Request(
+      this.url,
+      { method, headers, body, signal: this.signal, duplex: "half" } as RequestInit,
+    );
+  }
+  /** The client has left. */
+  abort(reason: unknown): void {
+    this.#gone ??= reason ?? new DOMException("The client has gone", "AbortError");
+    this.#abort?.abort(this.#gone);
+  }
+  #use(): void {
+    if (this.#used) throw new TypeError("The request's content can be read only once");
+    this.#used = true;
+  }
+}
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+// 5. Responses
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A response as a plain object. One that is frozen, with its `headers` if it has any, is encoded
+ * once and costs next to nothing from then on: a body of bytes must not be changed either then. */
+export interface HttpResponse {
+  /** 200 to 599. Default 200. */
+  status?: number;
+  /** Field names and values; several values make several lines. A value holds no CR, LF or NUL, and
+   * is sent one byte a character. The fields that frame a message belong to the server, but for two:
+   * `Content-Length` says how long a streamed body will be, and `Connection: close` is obeyed. */
+  headers?: Record<string, string | string[]>;
+  /** Text is sent as UTF-8. A stream is pulled no faster than the client takes it, and canceled when
+   * the client leaves; its length is told if `Content-Length` says it, else it is sent in chunks. */
+  body?: string | Uint8Array | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array> | null;
+}
+
+/** The reason phrases of 9110 §15, and of the few status codes from elsewhere that are in use. */
+const REASONS: Record<number, string> = {
+  100: "Continue",
+  200: "OK",
+  201: "Created",
+  202: "Accepted",
+  203: "Non-Authoritative Information",
+  204: "No Content",
+  205: "Reset Content",
+  206: "Partial Content",
+  207: "Multi-Status",
+  300: "Multiple Choices",
+  301: "Moved Permanently",
+  302: "Found",
+  303: "See Other",
+  304: "Not Modified",
+  307: "Temporary Redirect",
+  308: "Permanent Redirect",
+  400: "Bad Request",
+  401: "Unauthorized",
+  402: "Payment Required",
+  403: "Forbidden",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  406: "Not Acceptable",
+  407: "Proxy Authentication Required",
+  408: "Request Timeout",
+  409: "Conflict",
+  410: "Gone",
+  411: "Length Required",
+  412: "Precondition Failed",
+  413: "Content Too Large",
+  414: "URI Too Long",
+  415: "Unsupported Media Type",
+  416: "Range Not Satisfiable",
+  417: "Expectation Failed",
+  421: "Misdirected Request",
+  422: "Unprocessable Content",
+  423: "Locked",
+  424: "Failed Dependency",
+  425: "Too Early",
+  426: "Upgrade Required",
+  428: "Precondition Required",
+  429: "Too Many Requests",
+  431: "Request Header Fields Too Large",
+  451: "Unavailable For Legal Reasons",
+  500: "Internal Server Error",
+  501: "Not Implemented",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
+  505: "HTTP Version Not Supported",
+  507: "Insufficient Storage",
+  511: "Network Authentication Required",
+};
+
+const encoder = new TextEncoder();
+const CONTINUE = encoder.encode("HTTP/1.1 100 Continue\r\n\r\n");
+const LAST_CHUNK = encoder.encode("0\r\n\r\n");
+const CRLF = encoder.encode("\r\n");
+const NOTHING = new Uint8Array(0);
+
+type Streamed = ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
+
+/** A response that was found to be sound. */
+interface Reply {
+  status: number;
+  /** The handler's field lines, but for those that are the server's to write. */
+  fields: string;
+  content: string | Uint8Array | Streamed;
+  /** Bytes of content, if that is known; of text it is only known once it is encoded. */
+  length: number | undefined;
+  /** The handler wants the connection closed. */
+  close: boolean;
+  etag: string | undefined;
+  lastModified: string | undefined;
+}
+
+/** The present second, and what a `Date` field says of it (9110 §6.6.1). */
+interface Now {
+  readonly second: number;
+  readonly date: string;
+}
+
+/** Every answer that the server itself gives to an error. */
+function errorReply(status: number, message?: string): HttpResponse {
+  const text = `${status} ${REASONS[status] ?? "Error"}`;
+  return {
+    status,
+    headers: { "Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff" },
+    body: message === undefined ? text : `${text}: ${message}`,
+  };
+}
+
+/** The bytes of an answer to a message that was refused; `fields` are lines to add. */
+function encodeRefusal({ status, message }: HttpError, now: Now, fields = ""): Uint8Array {
+  const reply = checkResponse(errorReply(status, message));
+  const content = String(reply.content);
+  const text = headText(reply, now.date, content.length, `${fields}Connection: close\r\n`);
+  return encoder.encode(text + content);
+}
+
+/** Whether a response with this status can have content (9110 §6.4.1). */
+function hasContent(status: number): boolean {
+  return status !== 204 && status !== 205 && status !== 304;
+}
+
+/** Checks what a handler has returned. @throws {TypeError} which says what is wrong with it. */
+function checkResponse(response: HttpResponse | Response): Reply {
+  if (typeof response !== "object" || response === null) {
+    throw new TypeError(`The handler returned ${response}: it must return a response`);
+  }
+  const status = response.status ?? 200;
+  if (!Number.isInteger(status) || status < 200 || status > 599) {
+    throw new TypeError(`A response has the status ${status}: it must be from 200 to 599`);
+  }
+  const reply: Reply = {
+    status,
+    fields: "",
+    content: "",
+    length: undefined,
+    close: false,
+    etag: undefined,
+    lastModified: undefined,
+  };
+  let declared: string | undefined;
+  const addField = (name: string, value: string) => {
+    checkField(name, value);
+    switch (name.toLowerCase()) {
+      case "content-length":
+        declared = value;
+        return;
+      case "connection":
+        reply.close ||= /(^|,)[ \t]*close[ \t]*(,|$)/i.test(value);
+        return;
+      case "date": // The server's to write: 9110 §6.6.1 and 9112 §6, §7.1.2, §9.
+      case "keep-alive":
+      case "trailer":
+      case "transfer-encoding":
+      case "upgrade":
+        return;
+      case "etag":
+        reply.etag = value;
+        break;
+      case "last-modified":
+        reply.lastModified = value;
+    }
+    reply.fields += `${name}: ${value}\r\n`;
+  };
+  if (response.headers instanceof Headers) {
+    for (const [name, value] of response.headers) addField(name, value);
+  } else {
+    for (const name in response.headers) {
+      const value = response.headers[name];
+      if (Array.isArray(value)) { for (const one of value) addField(name, one); }
+      else addField(name, value);
+    }
+  }
+
+  const body = response.body ?? "";
+  if (typeof body === "string" || body instanceof Uint8Array) {
+    reply.content = body;
+    if (body instanceof Uint8Array) reply.length = body.length;
+  } else if (isStreamed(body)) {
+    if (body instanceof ReadableStream && body.locked) {
+      throw new TypeError("The body of the response was read already");
+    }
+    reply.content = body;
+  } else {
+    throw new TypeError("The body of a response must be text, bytes or a stream of bytes");
+  }
+  if (declared !== undefined && (isStreamed(body) || body === "")) {
+    if (!/^[0-9]{1,15}$/.test(declared)) throw new TypeError("Content-Length is not a number");
+    reply.length = Number(declared);
+  }
+  return reply;
+}
+
+function isStreamed(body: object | string): body is Streamed {
+  return body instanceof ReadableStream ||
+    (typeof body === "object" && Symbol.asyncIterator in body);
+}
+
+const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
+const FIELD_VALUE_FORM = /^[^\0\r\n\u0100-\uffff]*$/;
+
+/** A field that would break the message out of its frame is the handler's error (9110 §5.5). */
+function checkField(name: string, value: string): void {
+  if (!FIELD_NAME_FORM.test(name)) {
+    throw new TypeError(`A response has a field name that is not a token: ${JSON.stringify(name)}`);
+  }
+  if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
+    throw new TypeError(`The response's field ${name} has a value that can't be sent`);
+  }
+}
+
+/** The head of a response, up to and with the empty line. A response to HEAD, and a 304, has the
+ * head that GET would have got (9110 §9.3.2); `length` is undefined where no length may be told. */
+function headText(reply: Reply, date: string, length: number | undefined, more: string): string {
+  const { status, fields } = reply;
+  const framing = length === undefined ? more : `Content-Length: ${length}\r\n${more}`;
+  return `HTTP/1.1 ${status} ${REASONS[status] ?? ""}\r\nDate: ${date}\r\n${fields}${framing}\r\n`;
+}
+
+/** Applies preconditions and a range to a 200, in the order of 9110 §13.2.2. */
+function applyConditions(reply: Reply, request: HttpRequest): Reply {
+  const { method, headers } = request;
+  if (reply.status !== 200 || (method !== "GET" && method !== "HEAD")) return reply;
+  const { etag, lastModified } = reply;
+  const modified = lastModified === undefined ? NaN : parseDate(lastModified);
+  if (etag !== undefined || !Number.isNaN(modified)) {
+    const ifMatch = tagsOf(headers.get("if-match"));
+    if (ifMatch !== undefined) {
+      if (!ifMatch.some((tag) => tag === "*" || isSameStrong(tag, etag))) return failed(412);
+    } else if (modified > parseDate(headers.get("if-unmodified-since"))) {
+      return failed(412);
+    }
+    const ifNoneMatch = tagsOf(headers.get("if-none-match"));
+    const unchanged = ifNoneMatch !== undefined
+      ? ifNoneMatch.some((tag) => tag === "*" || isSameWeak(tag, etag)) // 9110 §13.1.2
+      : modified <= parseDate(headers.get("if-modified-since"));
+    if (unchanged) return notModified(reply);
+  }
+  const range = method === "GET" ? headers.get("range") : null;
+  return range === null ? reply : applyRange(reply, range, headers.get("if-range"), modified);
+}
+
+/** 9110 §14.2: one range of bytes is served, anything else is answered with the whole. */
+function applyRange(reply: Reply, range: string, ifRange: string | null, modified: number): Reply {
+  const { content, etag } = reply;
+  const parts = /^bytes=[ \t]*([0-9]{0,15})-([0-9]{0,15})[ \t]*$/i.exec(range);
+  if (parts === null || parts[0].length === 0 || isStreamed(content)) return reply;
+  if (ifRange !== null) { // 9110 §13.1.5: the very same representation, or the whole
+    const same = ifRange.includes('"')
+      ? isSameStrong(ifRange, etag)
+      : parseDate(ifRange) === modified && modified < Date.now() - 1000;
+    if (!same) return reply;
+  }
+  const bytes = typeof content === "string" ? encoder.encode(content) : content;
+  const size = bytes.length;
+  const [first, last] = [parts[1], parts[2]];
+  if (first === "" && last === "") return reply;
+  if (first !== "" && last !== "" && Number(last) < Number(first)) return reply;
+  const from = first === "" ? Math.max(0, size - Number(last)) : Number(first);
+  const to = first === "" || last === "" ? size : Math.min(size, Number(last) + 1);
+  if (from >= to) return failed(416, `Content-Range: bytes */${size}\r\n`);
+  return {
+    ...reply,
+    status: 206,
+    fields: `${reply.fields}Content-Range: bytes ${from}-${to - 1}/${size}\r\n`,
+    content: bytes.subarray(from, to),
+    length: to - from,
+  };
+}
+
+function failed(status: number, fields = ""): Reply {
+  const reply = checkResponse(errorReply(status));
+  return { ...reply, fields: reply.fields + fields };
+}
+
+/** 9110 §15.4.5: what describes the content that is not sent is left out. */
+function notModified(reply: Reply): Reply {
+  const fields = reply.fields.replace(/^content-(?!location|security)[^\r]*\r\n/gim, "");
+  return { ...reply, status: 304, fields, content: NOTHING, length: undefined };
+}
+
+/** The entity tags of a list (9110 §8.8.3); undefined if there is none that is well-formed. */
+function tagsOf(list: string | null): string[] | undefined {
+  if (list === null) return undefined;
+  const tags = list.matchAll(/(?:^|,)[ \t]*(\*|(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)/g);
+  const found = Array.from(tags, (match) => match[1]);
+  return found.length === 0 ? undefined : found;
+}
+/** 9110 §8.8.3.2 */
+function isSameStrong(tag: string, etag: string | undefined): boolean {
+  return tag === etag && !tag.startsWith("W/");
+}
+function isSameWeak(tag: string, etag: string | undefined): boolean {
+  return etag !== undefined && tag.replace(/^W\//, "") === etag.replace(/^W\//, "");
+}
+
+const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec";
+const TIME = "(\\d\\d):(\\d\\d):(\\d\\d)";
+const IMF_DATE = new RegExp(`^\\w{3}, (\\d\\d) (\\w{3}) (\\d{4}) ${TIME} GMT$`);
+const RFC850_DATE = new RegExp(`^\\w{6,9}, (\\d\\d)-(\\w{3})-(\\d\\d) ${TIME} GMT$`);
+const ASCTIME_DATE = new RegExp(`^\\w{3} (\\w{3}) ([ \\d]\\d) ${TIME} (\\d{4})$`);
+
+/** A date in one of the three forms that a recipient MUST accept (9110 §5.6.7), in milliseconds;
+ * NaN for anything else, which compares as neither earlier nor later than anything. */
+function parseDate(text: string | null): number {
+  if (text === null) return NaN;
+  let day: string, month: string, year: string, time: string[];
+  let parts = IMF_DATE.exec(text) ?? RFC850_DATE.exec(text);
+  if (parts !== null) {
+    [, day, month, year, ...time] = parts;
+  } else {
+    parts = ASCTIME_DATE.exec(text);
+    if (parts === null) return NaN;
+    [, month, day, ...time] = parts;
+    year = time.pop()!;
+  }
+  const index = MONTHS.split(" ").indexOf(month);
+  const [hour, minute, second] = time.map(Number);
+  if (index < 0 || hour > 23 || minute > 59 || second > 60) return NaN;
+  let fullYear = Number(year);
+  if (year.length === 2) { // "appears to be more than 50 years in the future": it is past
+    const now = new Date().getUTCFullYear();
+    fullYear += now - now % 100;
+    if (fullYear > now + 50) fullYear -= 100;
+  }
+  const date = Date.UTC(fullYear, index, Number(day), hour, minute, second);
+  return new Date(date - (second === 60 ? 1000 : 0)).getUTCDate() === Number(day) ? date : NaN;
+}
+
+interface FrozenAnswer {
+  readonly bytes: Uint8Array;
+  readonly status: number;
+  /** Bytes of content. */
+  readonly size: number;
+  readonly second: number;
+}
+
+/** The encoded answers of frozen responses, each with the second that its `Date` tells. A new second
+ * makes a new copy, since the old one may still be on its way to somebody. */
+const FROZEN = new WeakMap<object, FrozenAnswer>();
+
+/** The whole answer to a plain GET on a connection that goes on, if `response` is frozen. */
+function frozenAnswer(response: HttpResponse | Response, now: Now): FrozenAnswer | undefined {
+  const kept = FROZEN.get(response);
+  if (kept !== undefined && kept.second === now.second) return kept;
+  if (kept === undefined && !isDeepFrozen(response)) return undefined;
+  const reply = checkResponse(response);
+  if (isStreamed(reply.content) || reply.close || !hasContent(reply.status)) return undefined;
+  const content = Buffer.from(reply.content);
+  if (content.length > OUTPUT_SIZE) return undefined; // Copying it each second would cost more.
+  const head = Buffer.from(headText(reply, now.date, content.length, ""), "latin1");
+  const bytes = Buffer.concat([head, content]);
+  const answer = { bytes, status: reply.status, size: content.length, second: now.second };
+  FROZEN.set(response, answer);
+  return answer;
+}
+function isDeepFrozen(response: HttpResponse | Response): boolean {
+  if (typeof response !== "object" || response === null || !Object.isFrozen(response)) return false;
+  const { headers } = response;
+  return headers === undefined ||
+    Object.isFrozen(headers) && Object.values(headers).every(Object.isFrozen);
+}
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+// 6. The connection
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What the connections of one server share. */
+interface Shared {
+  readonly handler: Handler;
+  readonly settings: Settings;
+  readonly onError: ServeOptions["onError"];
+  readonly log: Logger;
+  readonly clock: Clock;
+  /** The server is stopping: no connection is kept for another request. */
+  stopping: boolean;
+  /** Somebody waits for a permit: likewise. */
+  crowded: boolean;
+  /** Gives a connection's permit back. */
+  closed(connection: HttpConnection): void;
+}
+
+/** The time, good to a {@linkcode TICK}. Asking the system would cost each request more than the
+ * parsing of its head; this asks ten times a second, and not at all while nothing happens. */
+class Clock implements Now {
+  second = 0;
+  date = "";
+  #now = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #asleep = true;
+  #asked = false;
+  readonly #onTick: (before: number, now: number) => number;
+
+  /** `onTick` is told the times of the last tick and of this one, and tells the next deadline. */
+  constructor(onTick: (before: number, now: number) => number) {
+    this.#onTick = onTick;
+  }
+  /** Milliseconds since some fixed moment. */
+  now(): number {
+    this.#asked = true;
+    if (this.#asleep) this.#wake();
+    return this.#now;
+  }
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#asleep = true;
+  }
+  #wake(): void {
+    this.#asleep = false;
+    this.#read();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#tick, TICK);
+  }
+  #read(): void {
+    this.#now = performance.now();
+    const second = Math.floor(Date.now() / 1000);
+    if (second === this.second) return;
+    this.second = second;
+    this.date = new Date(second * 1000).toUTCString(); // which is IMF-fixdate, 9110 §5.6.7
+  }
+  #tick = (): void => {
+    const before = this.#now;
+    this.#read();
+    const deadline = this.#onTick(before, this.#now);
+    this.#asleep = !this.#asked && deadline > this.#now;
+    this.#asked = false;
+    if (this.#asleep && deadline === Infinity) return;
+    const wait = this.#asleep ? Math.min(deadline - this.#now, LONGEST_TIMER) : TICK;
+    this.#timer = setTimeout(this.#tick, Math.max(wait, TICK));
+  };
+}
+
+/** Gathers answers, so that those to pipelined requests leave in one write. */
+class Output {
+  readonly #connection: Connection;
+  /** Called whenever bytes are about to be written. */
+  readonly #beforeWrite: () => void;
+  /** A lone answer is written as it is; more than one are copied to the buffer. */
+  #single: Uint8Array | undefined;
+  #buffer: Buffer | undefined;
+  #length = 0;
+  #writing: Promise<void> | undefined;
+  /** Buffers not in use: a connection has one only while it has something to write. */
+  static readonly #spare: Buffer[] = [];
+
+  constructor(connection: Connection, beforeWrite: () => void) {
+    this.#connection = connection;
+    this.#beforeWrite = beforeWrite;
+  }
+  /** How many bytes wait to be written. */
+  get length(): number {
+    return this.#single?.length ?? this.#length;
+  }
+  /** Whether so many more bytes can be gathered; else `flush` first. */
+  fits(size: number): boolean {
+    return this.length + size <= OUTPUT_SIZE;
+  }
+  /** Adds bytes that fit, or bytes of any size to nothing. They must not change until they are
+   * written, since they are not copied while they are alone. */
+  put(bytes: Uint8Array): void {
+    if (this.length === 0) this.#single = bytes;
+    else this.copy(bytes);
+  }
+  /** Adds a copy of bytes that fit. */
+  copy(bytes: Uint8Array): void {
+    this.#space().set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+  /** Adds text as UTF-8 if it fits and is all ASCII; else adds nothing and returns false. */
+  putAscii(text: string): boolean {
+    if (!this.fits(text.length * 3)) return false;
+    const buffer = this.#space();
+    const room = this.#length === 0 ? buffer : buffer.subarray(this.#length);
+    if (encoder.encodeInto(text, room).written !== text.length) return false;
+    this.#length += text.length;
+    return true;
+  }
+  /** Writes all that was gathered; undefined if that was done at once. */
+  flush(): Promise<void> | undefined {
+    if (this.#writing !== undefined) return this.#writing.then(() => this.flush());
+    if (this.length === 0) return undefined;
+    const buffer = this.#buffer;
+    const bytes = this.#single ?? buffer!.subarray(0, this.#length);
+    this.#single = this.#buffer = undefined;
+    this.#length = 0;
+    this.#beforeWrite();
+    const taken = this.#connection.write(bytes);
+    if (taken !== bytes.length) return this.#writing = this.#writeRest(bytes, taken, buffer);
+    Output.#release(buffer);
+    return undefined;
+  }
+  async #writeRest(
+    bytes: Uint8Array,
+    taken: number | Promise<number>,
+    buffer: Buffer | undefined,
+  ): Promise<void> {
+    try {
+      for (let sent = await taken; sent < bytes.length;) {
+        this.#beforeWrite();
+        sent += await this.#connection.write(bytes.subarray(sent));
+      }
+      Output.#release(buffer);
+    } finally {
+      this.#writing = undefined;
+    }
+  }
+  #space(): Buffer {
+    const buffer = this.#buffer ??= Output.#spare.pop() ?? Buffer.allocUnsafeSlow(OUTPUT_SIZE);
+    if (this.#single !== undefined) {
+      buffer.set(this.#single);
+      this.#length = this.#single.length;
+      this.#single = undefined;
+    }
+    return buffer;
+  }
+  static #release(buffer: Buffer | undefined): void {
+    if (buffer !== undefined && Output.#spare.length < MAX_SPARE) Output.#spare.push(buffer);
+  }
+}
+
+/** Where the pieces of a streamed response come from. */
+interface Source {
+  next(): Promise<{ done?: boolean; value?: Uint8Array }>;
+  /** Nobody wants the rest. */
+  cancel(reason?: unknown): void;
+}
+function sourceOf(stream: Streamed): Source {
+  if (stream instanceof ReadableStream) {
+    const reader = stream.getReader();
+    return {
+      next: () => reader.read(),
+      cancel: (reason) => void reader.cancel(reason).catch(() => {}),
+    };
+  }
+  const iterator = stream[Symbol.asyncIterator]();
+  return {
+    next: () => iterator.next(),
+    cancel: () => void iterator.return?.().catch(() => {}),
+  };
+}
+
+/** What a client is waited for: to send, to take what is sent to it, to close; or nothing. */
+type Awaited = "head" | "content" | "write" | "close" | undefined;
+
+/** One connection: its requests in order, each read, handled and answered before the next. */
+class HttpConnection implements Patience {
+  /** When to stop waiting for the client, by the clock; Infinity while it has nothing to do. */
+  deadline = Infinity;
+  readonly #shared: Shared;
+  readonly #connection: Connection;
+  readonly #input: Input;
+  readonly #output: Output;
+  readonly #parser: HeadParser;
+  readonly #idleTime: number;
+  readonly #requestTime: number;
+  /** What the client is waited for. */
+  #awaits: Awaited;
+  #since = 0;
+  /** Milliseconds of waiting that the request which is being read may still cost. */
+  #allowance: number;
+  /** The request in hand, and where the pieces of its answer come from if they are streamed. */
+  #request: IncomingRequest | undefined;
+  #source: Source | undefined;
+  #answering = false;
+  /** What the last answer was, for the log. */
+  #status = 0;
+  #sent = 0;
+  #answered = 0;
+  #persists = true;
+  #late: HttpError | undefined;
+  #closed = false;
+
+  constructor(shared: Shared, connection: Connection) {
+    const { settings } = shared;
+    this.#shared = shared;
+    this.#connection = connection;
+    this.#idleTime = settings.idleTimeout * 1000;
+    this.#requestTime = this.#allowance = settings.requestTimeout * 1000;
+    this.#input = new Input(connection, settings.maxHeaderSize);
+    this.#output = new Output(connection, () => this.#await("write", this.#idleTime));
+    this.#parser = new HeadParser(settings);
+  }
+
+  /** The life of the connection. */
+  async run(): Promise<void> {
+    const { handler, log, settings } = this.#shared;
+    try {
+      for (;;) {
+        // Read a head. What was gathered is sent before anything is waited for.
+        let head = this.#nextHead();
+        while (head === undefined) {
+          const flushed = this.#output.flush();
+          if (flushed !== undefined) await flushed;
+          if (this.#isDismissed()) return;
+          this.#await("head", this.#parser.begun ? this.#allowance : this.#idleTime);
+          const read = this.#input.read();
+          const count = typeof read === "number" ? read : await read;
+          this.resumed();
+          if (!this.#input.took(count)) return await this.#ended();
+          head = this.#nextHead();
+        }
+
+        // Call the handler.
+        const started = log.info === undefined ? 0 : performance.now();
+        const content = new Body(head, this.#input, this, settings);
+        const request = new IncomingRequest(head, content, this.#connection, () => this.watch());
+        this.#request = request;
+        log.debug?.(`Processing ${visible(head.method)} ${visible(head.target)}...`);
+        let response: HttpResponse | Response;
+        try {
+          const returned = handler(request);
+          response = isPromise(returned) ? await this.#settled(returned) : returned;
+        } catch (error) {
+          response = this.#failure(error, request);
+        }
+
+        // Answer it, and get ready for the next one.
+        const sent = this.#send(request, response);
+        if (sent !== undefined) await sent;
+        log.info?.(this.#accessLine(head, performance.now() - started));
+        log.debug?.("Completed!!");
+        if (!content.complete && this.#persists) await this.#skip(content);
+        if (!this.#persists) return await this.#finish(head.keepAlive || !content.complete);
+        this.#answering = false;
+        this.#request = undefined;
+        this.#allowance = this.#requestTime;
+        this.#answered++;
+      }
+    } catch (error) {
+      await this.#refuse(error);
+    } finally {
+      this.close();
+    }
+  }
+
+  /** Gives the connection up, and its permit back. */
+  close(reason?: unknown): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.deadline = Infinity;
+    this.#connection.close();
+    if (reason !== undefined) this.#request?.abort(reason);
+    this.#source?.cancel(reason);
+    this.#shared.closed(this);
+  }
+  /** Whether a request was answered and no other has begun. */
+  get isIdle(): boolean {
+    return this.isWaiting && this.#answered > 0;
+  }
+  /** Whether no request has begun. */
+  get isWaiting(): boolean {
+    return this.#awaits === "head" && !this.#parser.begun;
+  }
+
+  // Time
+
+  #await(what: Awaited, time: number): void {
+    this.#awaits = what;
+    this.#since = this.#shared.clock.now();
+    this.deadline = this.#since + Math.min(time, this.#idleTime);
+  }
+  /** The client has nothing to do until further notice. */
+  #awaitNothing(): void {
+    this.#awaits = undefined;
+    this.deadline = Infinity;
+  }
+  waiting(): void {
+    this.#await("content", this.#allowance);
+  }
+  resumed(): void {
+    if (this.#late !== undefined) throw this.#late;
+    if (this.#awaits === "content" || this.#parser.begun) {
+      this.#allowance -= this.#shared.clock.now() - this.#since;
+    } else {
+      this.#allowance = this.#requestTime;
+    }
+    if (this.#awaits === "content") this.#awaitNothing();
+  }
+  /** The deadline has passed. */
+  expire(): void {
+    const begun = this.#awaits === "head" ? this.#parser.begun : this.#awaits === "content";
+    if (begun && !this.#answering && this.#output.length === 0) {
+      this.#late = new HttpError(408, "The request took too long to arrive"); // 9110 §15.5.9
+      this.#shared.log.error?.(this.#late.message + this.#from());
+      void this.#sendLate(this.#late);
+    } else {
+      if (this.#awaits !== "close") {
+        this.#shared.log.error?.(`Connection closed due to idle timeout${this.#from()}`);
+      }
+      this.close(new DOMException("The client took too long", "TimeoutError"));
+    }
+  }
+  /** Whoever is reading goes on, and finds out when something comes or the connection is closed. */
+  async #sendLate(late: HttpError): Promise<void> {
+    this.#await("close", LINGER_TIME);
+    try {
+      await writeAll(this.#connection, encodeRefusal(late, this.#shared.clock));
+      await this.#connection.closeWrite();
+    } catch (error) {
+      this.close(error);
+    }
+  }
+  /** Begins to notice whether the client goes away while its request is handled. */
+  watch(): void {
+    const request = this.#request;
+    if (request === undefined || this.#closed || !request.content.complete) return;
+    this.#input.watch((error) => {
+      if (error !== undefined) return this.close(error);
+      if (this.#request !== request) return;
+      // It may have left, or only have sent all that it wanted to: then it gets its answer.
+      request.abort(undefined);
+      if (this.deadline === Infinity) this.deadline = this.#shared.clock.now() + this.#idleTime;
+    });
+  }
+
+  // Reading
+
+  /** The next head, if all of it is there. */
+  #nextHead(): Head | undefined {
+    const input = this.#input;
+    if (input.empty) return undefined;
+    const head = this.#parser.parse(input.bytes, input.start, input.end);
+    if (head === undefined) return undefined;
+    input.start += this.#parser.size;
+    this.#parser.reset();
+    return head;
+  }
+  /** Whether the connection goes rather than wait for another request. */
+  #isDismissed(): boolean {
+    const { stopping, crowded } = this.#shared;
+    return !this.#parser.begun && (stopping || (crowded && this.#answered > 0));
+  }
+  /** The client has sent its last byte. */
+  async #ended(): Promise<void> {
+    if (this.#parser.begun) throw new HttpError(400, "The request ended early"); // 9112 §8
+    await this.#output.flush();
+  }
+  async sendContinue(): Promise<void> {
+    this.#output.put(CONTINUE);
+    await this.#output.flush();
+  }
+  /** Reads past the content that the handler did not ask for. */
+  async #skip(content: Body): Promise<void> {
+    await this.#output.flush();
+    try {
+      this.#persists = await content.skip();
+    } catch {
+      this.#persists = false;
+    }
+  }
+
+  // Answering
+
+  /** Waits for a handler; meanwhile the answers to the requests before leave. */
+  #settled<T>(returned: Promise<T>): Promise<T> {
+    this.#awaitNothing();
+    this.#output.flush()?.then(() => this.#awaitNothing(), (error) => this.close(error));
+    return returned;
+  }
+  /** The answer to what a handler threw. */
+  #failure(error: unknown, request: IncomingRequest): HttpResponse | Response {
+    const { log, onError } = this.#shared;
+    const expected = error instanceof HttpError;
+    if (expected) log.error?.(error.message + because(error) + this.#from());
+    else if (error === request.content.failure || this.#closed) log.debug?.(`Lost: ${error}`);
+    else log.error?.(describe(error));
+    try {
+      if (onError !== undefined) return onError(error, request);
+    } catch (second) {
+      log.error?.(describe(second));
+    }
+    return expected ? errorReply(error.status, error.message) : errorReply(500);
+  }
+
+  /** Sends an answer, or gathers it for the next write; undefined if nothing has to be waited for. */
+  #send(request: IncomingRequest, response: HttpResponse | Response): Promise<void> | undefined {
+    if (this.#late !== undefined) throw this.#late;
+    this.#answering = true;
+    const { head, content } = request;
+    const { stopping, crowded, clock } = this.#shared;
+    this.#persists = head.keepAlive && !stopping && !crowded &&
+      (content.complete || content.isWorthSkipping);
+    if (this.#persists && !head.conditional && head.version === "1.1" && head.method !== "HEAD") {
+      const frozen = frozenAnswer(response, clock);
+      if (frozen !== undefined) {
+        this.#status = frozen.status;
+        this.#sent = frozen.size;
+        if (!this.#output.fits(frozen.bytes.length)) return this.#sendBytes(frozen.bytes);
+        this.#output.put(frozen.bytes);
+        return undefined;
+      }
+    }
+    let reply: Reply;
+    try {
+      reply = checkResponse(response);
+      if (head.conditional) reply = applyConditions(reply, request);
+    } catch (error) {
+      reply = checkResponse(this.#failure(error, request));
+    }
+    if (reply.close) this.#persists = false;
+    this.#status = reply.status;
+    const text = reply.content;
+    if (typeof text === "string" && head.method !== "HEAD" && hasContent(reply.status)) {
+      // Text that turns out to be ASCII has as many bytes as characters.
+      this.#sent = text.length;
+      if (this.#output.putAscii(this.#headText(reply, head, text.length, "") + text)) return;
+    }
+    return this.#sendParts(reply, head);
+  }
+  #headText(reply: Reply, head: Head, length: number | undefined, framing: string): string {
+    let more = framing;
+    if (!this.#persists) more += "Connection: close\r\n";
+    else if (head.version === "1.0") more += "Connection: keep-alive\r\n";
+    return headText(reply, this.#shared.clock.date, length, more);
+  }
+  /** Sends a head, and then the content. */
+  async #sendParts(reply: Reply, head: Head): Promise<void> {
+    const { status } = reply;
+    const content = typeof reply.content === "string"
+      ? encoder.encode(reply.content)
+      : reply.content;
+    const isHead = head.method === "HEAD";
+    let length = isStreamed(content) || isHead ? reply.length : content.length;
+    if (!isStreamed(content)) length ??= content.length;
+    let framing = "";
+    if (status === 205) length = 0; // 9110 §15.3.6
+    else if (status === 204 || status === 304) length = undefined; // 9110 §8.6
+    else if (length === undefined && head.version === "1.1") {
+      framing = "Transfer-Encoding: chunked\r\n";
+    } else if (length === undefined) this.#persists = false; // 9112 §6.3: the close is the end.
+    const text = this.#headText(reply, head, length, framing);
+    await this.#sendBytes(Buffer.from(text, "latin1")); // 9110 §5.5: one byte a character
+    this.#sent = 0;
+    if (isHead || !hasContent(status)) {
+      if (isStreamed(content)) sourceOf(content).cancel();
+    } else if (isStreamed(content)) {
+      await this.#sendStream(content, length, framing !== "");
+    } else {
+      await this.#sendBytes(content);
+      this.#sent = content.length;
+    }
+  }
+  async #sendBytes(bytes: Uint8Array): Promise<void> {
+    if (this.#output.fits(bytes.length)) return this.#output.copy(bytes);
+    await this.#output.flush();
+    this.#output.put(bytes);
+    await this.#output.flush();
+  }
+  /** Takes a piece when the one before has been sent, so that memory does not grow with the body. */
+  async #sendStream(stream: Streamed, length: number | undefined, chunked: boolean): Promise<void> {
+    const source = this.#source = sourceOf(stream);
+    try {
+      for (;;) {
+        await this.#output.flush();
+        this.#awaitNothing();
+        const { done, value } = await source.next();
+        if (this.#closed) throw new Error("The connection is closed");
+        if (done) break;
+        if (!(value instanceof Uint8Array)) {
+          throw new TypeError("A streamed body must be made of Uint8Array pieces");
+        }
+        if (value.length === 0) continue; // A chunk of no bytes would be the last.
+        this.#sent += value.length;
+        if (this.#sent > (length ?? Infinity)) break;
+        if (chunked) this.#output.putAscii(`${value.length.toString(16)}\r\n`);
+        await this.#sendBytes(value);
+        if (chunked) await this.#sendBytes(CRLF);
+      }
+      if (length !== undefined && this.#sent !== length) {
+        throw new TypeError("A streamed body is not as long as its Content-Length");
+      }
+      if (chunked) await this.#sendBytes(LAST_CHUNK);
+    } catch (error) { // Without its end, so that the client notices.
+      if (!this.#closed) this.#shared.log.error?.(describe(error));
+      source.cancel(error);
+      throw error;
+    } finally {
+      this.#source = undefined;
+    }
+  }
+
+  // Ending
+
+  /** After the last answer. A client that asked for the close sends nothing more. */
+  async #finish(lingers: boolean): Promise<void> {
+    await this.#output.flush();
+    if (!lingers && this.#input.empty) return;
+    this.#awaitNothing();
+    await sayGoodbye(this.#connection, NOTHING);
+  }
+  /** Answers what can't be served, if it can be answered. */
+  async #refuse(error: unknown): Promise<void> {
+    const { log, clock } = this.#shared;
+    try {
+      if (this.#late !== undefined) return await drain(this.#connection);
+      if (this.#closed) return;
+      if (!(error instanceof HttpError) || this.#answering) {
+        return log.debug?.(`Connection lost: ${error}${this.#from()}`);
+      }
+      log.error?.(error.message + this.#from());
+      await this.#output.flush();
+      this.#awaitNothing();
+      await sayGoodbye(this.#connection, encodeRefusal(error, clock));
+    } catch { /* The client did not wait for it. */ }
+  }
+
+  // Logging
+
+  #from(): string {
+    return ` (from ${this.#connection.remoteAddress}:${this.#connection.remotePort})`;
+  }
+  #accessLine(head: Head, milliseconds: number): string {
+    const { remoteAddress, remotePort } = this.#connection;
+    const line = visible(head.text.substring(0, head.fieldsAt).trim());
+    const time = `${milliseconds.toFixed(1)} ms`;
+    return `${remoteAddress}:${remotePort} "${line}" ${this.#status} ${this.#sent} ${time}`;
+  }
+}
+
+function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
+  return typeof (value as Promise<T> | undefined | null)?.then === "function";
+}
+
+/** What a peer sent, with everything but visible ASCII and spaces escaped. */
+function visible(text: string): string {
+  return /^[ !#-[\]-~]*$/.test(text) ? text : text.replace(
+    /[^ !#-[\]-~]/g,
+    (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+}
+/** What was thrown, with its stack. Its lines are indented: only the log's own begin at the left. */
+function describe(error: unknown): string {
+  const text = error instanceof Error ? error.stack ?? String(error) : String(error);
+  return text.split("\n").map(visible).join("\n    ");
+}
+function because({ cause }: Error): string {
+  return cause === undefined ? "" : `: ${visible(String(cause))}`;
+}
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+// 7. Concurrency
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A running server. `await using` stops it at the end of its scope. */
+export interface Server extends AsyncDisposable {
+  /** Where it listens. */
+  readonly addr: { hostname: string; port: number };
+  /** Settles when the server was stopped and the last connection is gone. */
+  readonly finished: Promise<void>;
+  /** Stops accepting, closes idle connections, lets running requests finish, and cuts off what is
+   * left after `graceSeconds` (default 10). Settles with `finished`. */
+  shutdown(graceSeconds?: number): Promise<void>;
+}
+
+/**
+ * Serves `handler` on a TCP port.
+ * @throws {RangeError} for an option that is out of its range, and the runtime's own error when the
+ * port can't be had.
+ */
+export function serve(handler: Handler, options: ServeOptions = {}): Server {
+  const { port, backlog } = checkSettings(options);
+  const busy = new HttpError(503, "Too many connections");
+  const refusal = encodeRefusal(busy, new Clock(() => Infinity), "Retry-After: 1\r\n");
+  const { hostname, reusePort } = options;
+  return serveOn(listen({ hostname, port, backlog, reusePort, refusal }), handler, options);
+}
+
+/** Serves `handler` on a listener of your own. What `options` say of the address is not used.
+ * @throws {RangeError} for an option that is out of its range. */
+export function serveOn(listener: Listener, handler: Handler, options: ServeOptions = {}): Server {
+  return new HttpServer(listener, handler, options);
+}
+
+/** Permits, handed out in the order of asking. */
+class Semaphore {
+  #free: number;
+  readonly #queue: (() => void)[] = [];
+
+  constructor(permits: number) {
+    this.#free = permits;
+  }
+  /** Takes a permit; undefined if there is one at once. */
+  acquire(): Promise<void> | undefined {
+    if (this.#free === 0) return new Promise((resolve) => this.#queue.push(resolve));
+    this.#free--;
+    return undefined;
+  }
+  release(): void {
+    const next = this.#queue.shift();
+    if (next === undefined) this.#free++;
+    else next();
+  }
+}
+
+class HttpServer implements Server, Shared {
+  readonly handler: Handler;
+  readonly settings: Settings;
+  readonly onError: ServeOptions["onError"];
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly addr: { hostname: string; port: number };
+  readonly finished: Promise<void>;
+  stopping = false;
+  crowded = false;
+  readonly #listener: Listener;
+  readonly #permits: Semaphore;
+  readonly #connections = new Set<HttpConnection>();
+  #done!: () => void;
+  #accepting = true;
+  #graceTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(listener: Listener, handler: Handler, options: ServeOptions) {
+    this.handler = handler;
+    this.settings = checkSettings(options);
+    this.onError = options.onError;
+    this.log = options.log ?? {};
+    this.addr = listener.addr;
+    this.finished = new Promise((resolve) => this.#done = resolve);
+    this.clock = new Clock((before, now) => this.#checkDeadlines(before, now));
+    this.#listener = listener;
+    this.#permits = new Semaphore(this.settings.maxConnections);
+    this.log.info?.(`Listening at PORT ${this.addr.port}...`);
+    options.onListen?.(this.addr);
+    void this.#acceptAll();
+    if (options.signal?.aborted) void this.shutdown();
+    else options.signal?.addEventListener("abort", () => void this.shutdown(), { once: true });
+  }
+
+  /** Accept, take a permit, run: nothing ends this loop but a shutdown. */
+  async #acceptAll(): Promise<void> {
+    let pause = ACCEPT_PAUSE.first;
+    for (;;) {
+      this.log.debug?.("Waiting for connection...");
+      let connection: Connection | null;
+      try {
+        connection = await this.#listener.accept();
+      } catch (error) { // No descriptors left, most likely: others must close theirs first.
+        this.log.error?.(`Cannot accept a connection: ${visible(String(error))}`);
+        await new Promise((resolve) => setTimeout(resolve, pause));
+        pause = Math.min(pause * 2, ACCEPT_PAUSE.longest);
+        continue;
+      }
+      if (connection === null) break;
+      pause = ACCEPT_PAUSE.first;
+      this.log.debug?.("Client Connected");
+      const permit = this.#permits.acquire();
+      if (permit !== undefined) {
+        this.crowded = true;
+        this.#dismissOne();
+        await permit;
+        this.crowded = false;
+      }
+      const served = new HttpConnection(this, connection);
+      this.#connections.add(served);
+      void served.run();
+    }
+    this.#accepting = false;
+    this.#checkFinished();
+  }
+  /** Makes room by closing the connection that has been idle for longest. */
+  #dismissOne(): void {
+    let longest: HttpConnection | undefined;
+    for (const connection of this.#connections) {
+      if (connection.isIdle && connection.deadline < (longest?.deadline ?? Infinity)) {
+        longest = connection;
+      }
+    }
+    longest?.close();
+  }
+  closed(connection: HttpConnection): void {
+    if (this.#connections.delete(connection)) this.#permits.release();
+    this.#checkFinished();
+  }
+
+  /** Expires connections whose deadline lay before the last tick, and tells the next deadline. The
+   * tick in between lets bytes be read that arrived while this process was too busy to look. */
+  #checkDeadlines(before: number, now: number): number {
+    let next = Infinity;
+    for (const connection of this.#connections) {
+      if (connection.deadline <= before) connection.expire();
+      else if (connection.deadline === Infinity) connection.watch();
+      if (connection.deadline < next) next = Math.max(connection.deadline, now);
+    }
+    return next;
+  }
+
+  shutdown(graceSeconds: number = GRACE): Promise<void> {
+    if (this.stopping) return this.finished;
+    this.stopping = true;
+    this.log.info?.("Shutting down...");
+    this.#listener.close();
+    for (const connection of this.#connections) if (connection.isWaiting) connection.close();
+    this.#graceTimer = setTimeout(() => {
+      this.log.error?.(`${this.#connections.size} connections were cut off`);
+      const reason = new DOMException("The server is stopping", "AbortError");
+      for (const connection of this.#connections) connection.close(reason);
+    }, Math.min(graceSeconds * 1000, LONGEST_TIMER));
+    this.#checkFinished();
+    return this.finished;
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.shutdown();
+  }
+  #checkFinished(): void {
+    if (!this.stopping || this.#accepting || this.#connections.size > 0) return;
+    clearTimeout(this.#graceTimer);
+    this.clock.stop();
+    this.log.info?.("Stopped");
+    this.#done();
+  }
+}
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+// 8. Command line
+// ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What `--version` prints: the version in deno.json. */
+const PROGRAM_VERSION = "0.1.0";
+
+const USAGE = `Usage: server.ts [options]
+
+  --hostname NAME          address to listen on (127.0.0.1)
+  --port NUMBER            port to listen on, 0 for a free one (8080)
+  --backlog NUMBER         connections that may wait for a permit (511)
+  --reuse-port             let several processes share the port
+  --max-connections NUMBER connections served at the same time (1024)
+  --idle-timeout SECONDS   without a byte, until a connection is closed (30)
+  --request-timeout SECONDS for a request to arrive (60)
+  --max-header-size BYTES  of a request line and its fields (16384)
+  --max-body-size BYTES    of a request body (1048576)
+  --delay SECONDS          to hold every request, to see concurrency (0)
+  --log-level LEVEL        debug, info, error or silent (info)
+  --help                   print this
+  --version                print the version`;
+
+const LEVELS = ["silent", "error", "info", "debug"] as const;
+
+/** Reads the arguments. @throws an error whose message is for whoever typed them. */
+function readArguments(args: string[]) {
+  const text = { type: "string" } as const, flag = { type: "boolean" } as const;
+  const { values } = parseArgs({
+    args,
+    options: {
+      "hostname": text,
+      "port": text,
+      "backlog": text,
+      "reuse-port": flag,
+      "max-connections": text,
+      "idle-timeout": text,
+      "request-timeout": text,
+      "max-header-size": text,
+      "max-body-size": text,
+      "delay": text,
+      "log-level": text,
+      "help": flag,
+      "version": flag,
+    },
+  });
+  const number = (flag: keyof typeof values, name: keyof Settings) => {
+    const given = values[flag];
+    if (given === undefined) return undefined;
+    return checkSetting(name, given === "" ? NaN : Number(given), `--${flag}`);
+  };
+  const delay = Number(values.delay ?? 0);
+  if (!(delay >= 0 && delay <= LONGEST_TIMER / 1000)) throw new Error("--delay must be seconds");
+  const level = LEVELS.indexOf(values["log-level"] as typeof LEVELS[number] ?? "info");
+  if (level < 0) throw new Error(`--log-level must be one of ${LEVELS.join(", ")}`);
+  const options: ServeOptions = {
+    hostname: values.hostname,
+    port: number("port", "port"),
+    backlog: number("backlog", "backlog"),
+    reusePort: values["reuse-port"],
+    maxConnections: number("max-connections", "maxConnections"),
+    idleTimeout: number("idle-timeout", "idleTimeout"),
+    requestTimeout: number("request-timeout", "requestTimeout"),
+    maxHeaderSize: number("max-header-size", "maxHeaderSize"),
+    maxBodySize: number("max-body-size", "maxBodySize"),
+  };
+  return { options, delay, level, help: values.help, version: values.version };
+}
+
+/** Writes log lines to the standard error, all those of one turn of the event loop at once. */
+class LineLog {
+  #lines = "";
+  #stamp = "";
+  #second = 0;
+
+  /** A logger that lets through what is no less important than `level`. */
+  at(level: number): Logger {
+    const line = (name: string) => (message: string) => this.#add(name, message);
+    return {
+      error: level < LEVELS.indexOf("error") ? undefined : line("ERROR"),
+      info: level < LEVELS.indexOf("info") ? undefined : line("INFO"),
+      debug: level < LEVELS.indexOf("debug") ? undefined : line("DEBUG"),
+    };
+  }
+  flush = (): void => {
+    const lines = this.#lines;
+    this.#lines = "";
+    if (lines !== "") process.stderr.write(lines);
+  };
+  #add(name: string, message: string): void {
+    const now = Date.now();
+    const second = Math.floor(now / 1000);
+    if (second !== this.#second) this.#stamp = timestamp(new Date(now));
+    this.#second = second;
+    if (this.#lines === "") setTimeout(this.flush, 0);
+    this.#lines += `${this.#stamp} - ${name} - ${message}\n`;
+  }
+}
+
+/** As in "22-Nov-2026 04:30:00 AM", in local time. */
+function timestamp(date: Date): string {
+  const two = (number: number) => String(number).padStart(2, "0");
+  const month = MONTHS.split(" ")[date.getMonth()];
+  const hour = date.getHours();
+  const time = [hour % 12 || 12, date.getMinutes(), date.getSeconds()].map(two).join(":");
+  const half = hour < 12 ? "AM" : "PM";
+  return `${two(date.getDate())}-${month}-${date.getFullYear()} ${time} ${half}`;
+}
+
+/** The program. It sets the exit status: 0 after a stop, 1 if it can't listen, 2 for a mistake. */
+async function main(): Promise<void> {
+  let settings;
+  try {
+    settings = readArguments(process.argv.slice(2));
+  } catch (error) {
+    console.error(`${(error as Error).message.split("\n")[0]}\n\n${USAGE}`);
+    process.exit(2);
+  }
+  if (settings.help) return console.log(USAGE);
+  if (settings.version) return console.log(PROGRAM_VERSION);
+
+  // Not at the top: this file alone is enough for a program that brings its own handler.
+  const { handler } = await import("./handlers.ts");
+  const { options, delay, level } = settings;
+  const delayed: Handler = async (request) => {
+    await new Promise((resolve) => setTimeout(resolve, delay * 1000));
+    return handler(request);
+  };
+  const lines = new LineLog();
+  process.stderr.on("error", () => {}); // A log that nobody reads any more is no reason to stop.
+  let server: Server;
+  try {
+    server = serve(delay > 0 ? delayed : handler, { ...options, log: lines.at(level) });
+  } catch (error) {
+    const { hostname = "127.0.0.1", port = SETTINGS.port.value } = options;
+    console.error(`Cannot listen at --hostname ${hostname} --port ${port}: ${reasonOf(error)}`);
+    process.exit(1);
+  }
+  let stopping = false;
+  const stop = () => {
+    if (stopping) process.exit(1); // A second signal: at once.
+    stopping = true;
+    void server.shutdown();
+  };
+  process.on("SIGINT", stop);
+  process.on("SIGTERM", stop);
+  await server.finished;
+  lines.flush();
+  process.exit(0);
+}
+
+/** Why listening failed, in one line. */
+function reasonOf(error: unknown): string {
+  const { code, name, message } = error as { code?: string; name: string; message: string };
+  if (code === "EADDRINUSE" || name === "AddrInUse") return "the port is in use";
+  if (code === "EACCES" || name === "PermissionDenied") return "no permission for this port";
+  if (name === "NotCapable") return "run it with --allow-net";
+  return message.split("\n")[0];
+}
+
+// Without waiting for it: handlers.ts imports this file, which must have been evaluated by then.
+if (import.meta.main) void main();
