@@ -1573,7 +1573,9 @@ function checkResponse(response: HttpResponse | Response): Reply {
     throw new TypeError("The body of a response must be text, bytes or a stream of bytes");
   }
   if (declared !== undefined && (isStreamed(body) || body === "")) {
-    if (!/^[0-9]{1,15}$/.test(declared)) throw new TypeError("Content-Length is not a number");
+    if (!/^[0-9]{1,15}$/.test(declared)) {
+      throw new TypeError("The response's Content-Length is not a number");
+    }
     reply.length = Number(declared);
   }
   return reply;
@@ -1993,6 +1995,7 @@ class HttpConnection implements Patience {
         const content = new Body(head, this.#input, this, settings);
         const request = new IncomingRequest(head, content, this.#connection, () => this.watch());
         this.#request = request;
+        this.#awaitNothing();
         log.debug?.(`Processing ${visible(head.method)} ${visible(head.target)}...`);
         let response: HttpResponse | Response;
         try {
@@ -2091,7 +2094,7 @@ class HttpConnection implements Patience {
   /** Begins to notice whether the client goes away while its request is handled. */
   watch(): void {
     const request = this.#request;
-    if (request === undefined || this.#closed || !request.content.complete) return;
+    if (this.#awaits !== undefined || request === undefined || !request.content.complete) return;
     this.#input.watch((error) => {
       if (error !== undefined) return this.close(error);
       if (this.#request !== request) return;
@@ -2141,7 +2144,6 @@ class HttpConnection implements Patience {
 
   /** Waits for a handler; meanwhile the answers to the requests before leave. */
   #settled<T>(returned: Promise<T>): Promise<T> {
-    this.#awaitNothing();
     this.#output.flush()?.then(() => this.#awaitNothing(), (error) => this.close(error));
     return returned;
   }
@@ -2273,7 +2275,7 @@ class HttpConnection implements Patience {
   async #finish(lingers: boolean): Promise<void> {
     await this.#output.flush();
     if (!lingers && this.#input.empty) return;
-    this.#awaitNothing();
+    this.#await("close", LINGER_TIME);
     await sayGoodbye(this.#connection, NOTHING);
   }
   /** Answers what can't be served, if it can be answered. */
@@ -2287,7 +2289,7 @@ class HttpConnection implements Patience {
       }
       log.error?.(error.message + this.#from());
       await this.#output.flush();
-      this.#awaitNothing();
+      this.#await("close", LINGER_TIME);
       await sayGoodbye(this.#connection, encodeRefusal(error, clock));
     } catch { /* The client did not wait for it. */ }
   }

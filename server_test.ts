@@ -1,0 +1,1044 @@
+/**
+ * The tests, as a ladder of permissions:
+ *
+ * - `deno test` runs whole connections in memory,
+ * - `deno test --allow-net` adds real sockets in this process,
+ * - `deno task test` adds the server as users start it, on Deno and on Bun.
+ *
+ * What a rung lacks the permission for is reported as ignored.
+ */
+
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { handler as application } from "./handlers.ts";
+import {
+  type Handler,
+  HttpError,
+  HttpHeaders,
+  type HttpRequest,
+  type Logger,
+  serve,
+  serveOn,
+  type ServeOptions,
+} from "./server.ts";
+import { SCENARIOS } from "./tests/blackbox.ts";
+import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
+import { field, parseResponses, type Received } from "./tests/responses.ts";
+import { Client, isInstalled, Process, RUNTIMES } from "./tests/sockets.ts";
+import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
+
+function isGranted(name: "net" | "run"): boolean {
+  return Deno.permissions.querySync({ name }).state === "granted";
+}
+const IN_CI = isGranted("run") && Deno.permissions.querySync({ name: "env" }).state === "granted" &&
+  Deno.env.get("CI") !== undefined;
+
+// ── Tools ────────────────────────────────────────────────────────────────────────────────────
+
+/** A server in memory. */
+function start(handler: Handler, options: ServeOptions = {}) {
+  const listener = new MemoryListener();
+  const server = serveOn(listener, handler, options);
+  return {
+    server,
+    listener,
+    connect: (appetite?: number) => listener.connect(appetite),
+    [Symbol.asyncDispose]: () => server.shutdown(0),
+  };
+}
+
+/** A log that remembers. */
+function recorder() {
+  const lines: string[] = [];
+  const add = (message: string) => void lines.push(message);
+  return { lines, log: { info: add, error: add } satisfies Logger };
+}
+
+/** The methods of the requests in a piece of input, as far as they matter for reading the answers. */
+function methodsOf(text: string): string[] {
+  return Array.from(text.matchAll(/^(\S+) \S+ HTTP\/1\.\d\r$/gm), (match) => match[1]);
+}
+
+/** Sends pieces to a new connection, and returns the answers once the server wants more or ends. */
+async function ask(
+  handler: Handler,
+  pieces: string | string[],
+  options: ServeOptions = {},
+): Promise<Received[]> {
+  await using server = start(handler, options);
+  const client = server.connect();
+  for (const piece of [pieces].flat()) client.send(piece);
+  await client.settled();
+  const ended = client.ended || client.closed;
+  return parseResponses(client.text, methodsOf([pieces].flat().join("")), ended);
+}
+
+function get(path = "/", fields = ""): string {
+  return `GET ${path} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
+}
+function post(body: string, fields = "", path = "/"): string {
+  const length = `Content-Length: ${bytesOf(body).length}\r\n`;
+  return `POST ${path} HTTP/1.1\r\nHost: a\r\n${length}${fields}\r\n${body}`;
+}
+
+/** Lets whatever can happen without more input happen. */
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+function checkAnswers(answers: Answer[], received: Received[]): void {
+  assertEquals(
+    received.map(({ status }) => status),
+    answers.map((answer) => typeof answer === "number" ? answer : answer.status),
+  );
+  for (const [i, answer] of answers.entries()) {
+    if (typeof answer === "number") continue;
+    if (answer.body !== undefined) assertEquals(received[i].body, answer.body);
+    for (const [name, value] of Object.entries(answer.fields ?? {})) {
+      assertEquals(field(received[i], name) ?? null, value, `the field ${name}`);
+    }
+  }
+}
+
+/** Says of which row a failure is. */
+async function row<T>({ section, name, send }: Vector, how: string, run: () => Promise<T>) {
+  try {
+    return await run();
+  } catch (error) {
+    const shown = send.length > 500 ? `${send.slice(0, 500)}…` : send;
+    throw new Error(`${section}, ${name}, ${how}: ${JSON.stringify(shown)}`, { cause: error });
+  }
+}
+
+const FOLLOW_UP = get("/nothing-here");
+
+/** Runs one row on a new connection in memory, in the pieces given. */
+async function runVector(
+  vector: Vector,
+  pieces: string[],
+  client: MemoryClient,
+  followed: boolean,
+) {
+  for (const piece of pieces) client.send(piece);
+  await client.settled();
+  const methods = methodsOf(vector.send).concat("GET");
+  const received = parseResponses(client.text, methods, client.ended);
+  const answers = followed && !vector.closes ? [...vector.answers, 404] : vector.answers;
+  checkAnswers(answers, received);
+  assertEquals(client.ended || client.closed, vector.closes, "whether the server closes");
+  client.end();
+  await client.until(() => client.closed);
+  return received;
+}
+
+// ── RFC 9110 and 9112, row by row ────────────────────────────────────────────────────────────
+
+for (const section of new Set(VECTORS.map((vector) => vector.section))) {
+  Deno.test(`${section}: ${VECTORS.filter((v) => v.section === section).length} rows`, async () => {
+    await using server = start(application);
+    for (const vector of VECTORS.filter((vector) => vector.section === section)) {
+      const { send } = vector;
+      const whole = await row(
+        vector,
+        "whole",
+        () => runVector(vector, [send], server.connect(), false),
+      );
+      const bytewise = await row(
+        vector,
+        "byte by byte",
+        () => runVector(vector, [...send], server.connect(), false),
+      );
+      assertEquals(bytewise.map((r) => r.raw), whole.map((r) => r.raw));
+      await row(
+        vector,
+        "with more behind it",
+        () => runVector(vector, [send + FOLLOW_UP], server.connect(), true),
+      );
+      await row(
+        vector,
+        "in two writes of 7 bytes at most",
+        () => runVector(vector, [send.slice(0, 9), send.slice(9)], server.connect(7), false),
+      );
+    }
+  });
+}
+
+Deno.test("the names of rows are unique", () => {
+  const names = VECTORS.map(({ section, name }) => `${section} ${name}`);
+  assertEquals(names.filter((name, i) => names.indexOf(name) !== i), []);
+});
+
+// ── The request ──────────────────────────────────────────────────────────────────────────────
+
+/** What a handler sees of a request. */
+async function see(text: string, look: (request: HttpRequest) => unknown): Promise<unknown> {
+  let seen: unknown;
+  const [{ status }] = await ask(async (request) => {
+    seen = await look(request);
+    return {};
+  }, text);
+  assertEquals(status, 200);
+  return seen;
+}
+
+Deno.test("method, target, path, query, url, version and address as they came", async () => {
+  const text = "get /a%20b?x=1&y=%C3%BC HTTP/1.0\r\nHost: example.com:81\r\n\r\n";
+  assertEquals(
+    await see(text, (r) => [r.method, r.target, r.path, r.query.get("y"), r.url, r.version]),
+    [
+      "get",
+      "/a%20b?x=1&y=%C3%BC",
+      "/a%20b",
+      "ü",
+      "http://example.com:81/a%20b?x=1&y=%C3%BC",
+      "1.0",
+    ],
+  );
+  assertEquals(await see(get(), (r) => [r.remoteAddress, [...r.query]]), ["192.0.2.1", []]);
+  assertEquals(
+    await see("GET http://b/c?d HTTP/1.1\r\nHost: a\r\n\r\n", (r) => [r.target, r.path, r.url]),
+    ["http://b/c?d", "/c", "http://b/c?d"],
+  );
+  assertEquals(
+    await see("GET http://b?d HTTP/1.1\r\nHost: a\r\n\r\n", (r) => [r.path, r.url]),
+    ["/", "http://b/?d"],
+  );
+});
+
+Deno.test("header fields in any case, in lists, and one by one", async () => {
+  const fields = "X-One:  a b\t\r\nx-two: 1\r\nX-TWO: 2\r\nX-Empty:\r\nX-Bytes: \xe9\r\n";
+  const seen = await see(get("/", fields), ({ headers }) => [
+    headers.get("x-ONE"),
+    headers.get("X-Two"),
+    headers.getAll("x-two"),
+    headers.get("x-empty"),
+    headers.get("x-bytes"),
+    headers.get("x-none"),
+    headers.has("x-two"),
+    headers.has("x-on"),
+    [...headers],
+  ]);
+  assertEquals(seen, [
+    "a b",
+    "1, 2",
+    ["1", "2"],
+    "",
+    "\xe9",
+    null,
+    true,
+    false,
+    [["host", "a"], ["x-one", "a b"], ["x-two", "1"], ["x-two", "2"], ["x-empty", ""], [
+      "x-bytes",
+      "\xe9",
+    ]],
+  ]);
+  assertEquals([...new HttpHeaders("\r\n", 0)], []);
+});
+
+Deno.test("a request is still good when its connection has gone on to the next", async () => {
+  const kept: HttpRequest[] = [];
+  await ask((request) => {
+    kept.push(request);
+    return {};
+  }, [get("/1", "X: 1\r\n"), get("/2", "X: 2\r\n")]);
+  assertEquals(kept.map((request) => [request.path, request.headers.get("x")]), [["/1", "1"], [
+    "/2",
+    "2",
+  ]]);
+});
+
+const CHUNKED = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" +
+  '4;a=b\r\n{"a"\r\n2\r\n:1\r\n1\r\n}\r\n0\r\nX: y\r\n\r\n';
+for (const [name, text] of [["with a length", post('{"a":1}')], ["in chunks", CHUNKED]]) {
+  for (const pieces of [[text], [...text], [text.slice(0, -4), text.slice(-4)]]) {
+    Deno.test(`content ${name}, in ${pieces.length} pieces, in every form`, async () => {
+      const forms: [string, (request: HttpRequest) => unknown][] = [
+        ["text", (r) => r.text()],
+        ["bytes", async (r) => new TextDecoder().decode(await r.bytes())],
+        ["json", async (r) => JSON.stringify(await r.json())],
+        ["body", (r) => new Response(r.body).text()],
+        ["toFetch", (r) => r.toFetch().text()],
+      ];
+      for (const [form, look] of forms) {
+        let seen: unknown;
+        const received = await ask(async (request) => {
+          if (request.method === "POST") seen = await look(request);
+          return { body: request.method };
+        }, [...pieces, FOLLOW_UP]);
+        assertEquals(seen, '{"a":1}', form);
+        assertEquals(received.map((r) => r.body), ["POST", "GET"], form);
+      }
+    });
+  }
+}
+
+Deno.test("content can be had once", async () => {
+  for (const again of ["bytes", "text", "json"] as const) {
+    for (const body of ["x", ""]) {
+      await see(post(body), async (request) => {
+        await request.text();
+        await assertRejects(() => request[again](), TypeError, "only once");
+      });
+    }
+  }
+  assertEquals(await see(get(), (request) => request.body), null);
+  assertEquals(await see(post(""), (request) => request.body), null);
+  // To look at the stream is not to read it.
+  assertEquals(await see(post("x"), (r) => r.body && r.text()), "x");
+});
+
+Deno.test("text that is not UTF-8, or has a byte-order mark", async () => {
+  assertEquals(await see(post("\xef\xbb\xbfa\xffb"), (r) => r.text()), "a\ufffdb");
+  assertEquals(await see(post("\xef\xbb\xbf[1]"), (r) => r.json()), [1]);
+  const [received] = await ask(async (r) => ({ body: `${await r.json()}` }), post('"\xff"'));
+  assertEquals([received.status, received.body], [400, "400 Bad Request: Invalid JSON"]);
+});
+
+Deno.test("what is wrong with the content is answered if the handler lets it through", async () => {
+  const head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const look of ["bytes", "text", "json"] as const) {
+    for (
+      const [text, status] of [
+        [`${head}5\r\nhelloX`, 400],
+        [`${head}x\r\n`, 400],
+        [`${head}b\r\n`, 413],
+        [`${head}5\r\nhello\r\n6\r\n`, 413],
+      ] as const
+    ) {
+      const received = await ask(
+        async (request) => ({ body: `${await request[look]()}` }),
+        text + FOLLOW_UP,
+        { maxBodySize: 10 },
+      );
+      assertEquals(received.map((r) => r.status), [status]);
+      assertEquals(field(received[0], "connection"), "close");
+    }
+  }
+});
+
+Deno.test("content that ends early is an error, never a short body", async () => {
+  for (const text of [post("12345").slice(0, -1), CHUNKED.slice(0, -2), CHUNKED.slice(0, -12)]) {
+    await using server = start(async (request) => ({ body: await request.text() }));
+    const client = server.connect();
+    client.send(text);
+    client.end();
+    await client.until(() => client.closed);
+    const [received] = parseResponses(client.text, ["POST"], true);
+    assertEquals(received.body, "400 Bad Request: The content ended early");
+  }
+});
+
+Deno.test("content that nobody read is skipped, or ends the connection", async () => {
+  const small = post("x".repeat(1000)), large = post("x".repeat(300_000));
+  assertEquals((await ask(() => ({}), small + get())).length, 2);
+  assertEquals((await ask(() => ({}), [small.slice(0, 500), small.slice(500), get()])).length, 2);
+  const [received, ...more] = await ask(() => ({}), large + get());
+  assertEquals([field(received, "connection"), more.length], ["close", 0]);
+  const chunks = ("10000\r\n" + "x".repeat(65536) + "\r\n").repeat(5);
+  const endless = CHUNKED.replace("0\r\nX: y\r\n\r\n", chunks + "0\r\n\r\n");
+  assertEquals((await ask(() => ({}), endless + get())).length, 1);
+});
+
+Deno.test("100 (Continue) goes out when the content is asked for, and not otherwise", async () => {
+  const [head, body] = post("hello", "Expect: 100-continue\r\n").split(/(?<=\r\n\r\n)/);
+  const statuses = async (handler: Handler, send: string, then = "") => {
+    await using server = start(handler);
+    const client = server.connect();
+    client.send(send);
+    await client.settled();
+    client.send(then);
+    await client.settled();
+    return parseResponses(client.text, methodsOf(send + then), client.ended)
+      .map(({ status, body }) => body === "" ? status : body);
+  };
+  const echo: Handler = async (request) => ({ body: await request.text() });
+  assertEquals(await statuses(echo, head, body), [100, "hello"]);
+  assertEquals(await statuses(echo, head + body, ""), ["hello"]);
+  assertEquals(await statuses(echo, head + body.slice(0, 1), body.slice(1)), ["hello"]);
+  assertEquals(await statuses(() => ({ status: 403 }), head, ""), [403]);
+  const late: Handler = async (request) => {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    return { body: await request.text() };
+  };
+  assertEquals(await statuses(late, head, body), [100, "hello"]);
+  const old = head.replace("HTTP/1.1", "HTTP/1.0");
+  assertEquals(await statuses(echo, old, body), ["hello"]);
+});
+
+// ── The response ─────────────────────────────────────────────────────────────────────────────
+
+Deno.test("every kind of body, to GET and HEAD, in HTTP/1.1 and 1.0", async () => {
+  const streamed = () =>
+    new ReadableStream<Uint8Array>({
+      start(controller) {
+        for (const piece of ["str", "", "eam"]) controller.enqueue(bytesOf(piece));
+        controller.close();
+      },
+    });
+  async function* generated() {
+    yield bytesOf("gen");
+    await Promise.resolve();
+    yield bytesOf("erated");
+  }
+  const kinds: [string, Handler, string, string | undefined][] = [
+    ["nothing", () => ({}), "", "0"],
+    ["null", () => ({ body: null }), "", "0"],
+    ["text", () => ({ body: "text" }), "text", "4"],
+    ["text beyond ASCII", () => ({ body: "é€" }), "\xc3\xa9\xe2\x82\xac", "5"],
+    ["bytes", () => ({ body: bytesOf("\xff\x00") }), "\xff\x00", "2"],
+    ["a frozen response", () => Object.freeze({ body: "ice" }), "ice", "3"],
+    ["long text", () => ({ body: "x".repeat(99_999) }), "x".repeat(99_999), "99999"],
+    ["long bytes", () => ({ body: new Uint8Array(99_999) }), "\0".repeat(99_999), "99999"],
+    [
+      "long and frozen",
+      () => Object.freeze({ body: "x".repeat(99_999) }),
+      "x".repeat(99_999),
+      "99999",
+    ],
+    ["a stream", () => ({ body: streamed() }), "stream", undefined],
+    ["a generator", () => ({ body: generated() }), "generated", undefined],
+    [
+      "a stream of known length",
+      () => ({ headers: { "content-length": "6" }, body: streamed() }),
+      "stream",
+      "6",
+    ],
+    ["Response with text", () => new Response("text"), "text", undefined],
+    ["Response with null", () => new Response(null), "", "0"],
+    ["Response with a Blob", () => new Response(new Blob(["blob"])), "blob", undefined],
+    ["Response with a stream", () => new Response(streamed()), "stream", undefined],
+    ["Response.json", () => Response.json({ a: 1 }), '{"a":1}', undefined],
+    ["a redirect", () => Response.redirect("http://a/b", 303), "", "0"],
+  ];
+  for (const [name, handler, body, length] of kinds) {
+    for (const method of ["GET", "HEAD"]) {
+      for (const version of ["1.1", "1.0"]) {
+        const request = `${method} / HTTP/${version}\r\nHost: a\r\n\r\n`;
+        const [received] = await ask(handler, request);
+        const what = `${name}, ${method}, ${version}`;
+        assertEquals(received.body, method === "HEAD" ? "" : body, what);
+        assertEquals(field(received, "content-length"), length, what);
+        const coding = length === undefined && version === "1.1" ? "chunked" : undefined;
+        assertEquals(field(received, "transfer-encoding"), coding, what);
+      }
+    }
+  }
+  const form = new FormData();
+  form.set("name", "value");
+  const [received] = await ask(() => new Response(form), get());
+  assertMatch(field(received, "content-type") ?? "", /^multipart\/form-data; *boundary=/);
+  assertMatch(received.body, /name="name"\r\n\r\nvalue\r\n/);
+});
+
+Deno.test("statuses that have no content have none, and no length", async () => {
+  for (const [status, length] of [[204, undefined], [304, undefined], [205, "0"]] as const) {
+    for (const body of [() => undefined, () => "text", () => new Response("stream").body!]) {
+      const received = await ask(() => ({ status, body: body() }), get() + get());
+      assertEquals(received.map((r) => r.status), [status, status]);
+      assertEquals(field(received[0], "content-length"), length);
+      assertEquals(field(received[0], "transfer-encoding"), undefined);
+    }
+  }
+});
+
+Deno.test("fields as the handler gave them, but for those that frame the message", async () => {
+  const headers = {
+    "Set-Cookie": ["a=1", "b=2"],
+    "X-Latin": "\xe9",
+    "Content-Length": "99",
+    "Transfer-Encoding": "gzip",
+    "Date": "yesterday",
+    "Keep-Alive": "timeout=5",
+  };
+  const fetched = new Headers([["Set-Cookie", "a=1"], ["Set-Cookie", "b=2"], ["X-Latin", "\xe9"]]);
+  for (const response of [{ headers, body: "x" }, new Response("x", { headers: fetched })]) {
+    const [received] = await ask(() => response, get());
+    const lines = received.fields.filter(([name]) => /cookie|latin/.test(name));
+    assertEquals(lines, [["set-cookie", "a=1"], ["set-cookie", "b=2"], ["x-latin", "\xe9"]]);
+    assert(!/gzip|yesterday|99|timeout/.test(received.raw));
+  }
+  const [received, ...more] = await ask(
+    () => ({ headers: { connection: "Close" } }),
+    get() + get(),
+  );
+  assertEquals([field(received, "connection"), more.length], ["close", 0]);
+});
+
+Deno.test("a response that can't be sent is 500, and never split", async () => {
+  const bad: [string, unknown][] = [
+    ["nothing", undefined],
+    ["null", null],
+    ["text", "hello"],
+    ["status 99", { status: 99 }],
+    ["status 101", { status: 101 }],
+    ["status 600", { status: 600 }],
+    ["status NaN", { status: NaN }],
+    ["CR LF in a value", { headers: { "X-Bad": "a\r\nSet-Cookie: b" } }],
+    ["LF in a value", { headers: { "X-Bad": "a\nb" } }],
+    ["NUL in a value", { headers: { "X-Bad": "a\0b" } }],
+    ["a character of two bytes in a value", { headers: { "X-Bad": "€" } }],
+    ["a value that is no text", { headers: { "X-Bad": 1 } }],
+    ["space in a name", { headers: { "X Bad": "a" } }],
+    ["LF in a name", { headers: { "X\nBad": "a" } }],
+    ["an empty name", { headers: { "": "a" } }],
+    ["a body that is a number", { body: 5 }],
+    ["a body that is an object", { body: {} }],
+    ["Response.error", Response.error()],
+    ["a length that is none", { headers: { "content-length": "x" }, body: new Response("a").body }],
+  ];
+  for (const [name, response] of bad) {
+    const { lines, log } = recorder();
+    const received = await ask(() => response as Response, get() + get(), {
+      log: { error: log.error },
+    });
+    assertEquals(received.map((r) => r.body), Array(2).fill("500 Internal Server Error"), name);
+    assertEquals(lines.length, 2, name);
+    assertMatch(lines[0], /TypeError: (The|A) /, name);
+  }
+});
+
+Deno.test("a handler that throws is 500 without a word of it, and an entry in the log", async () => {
+  for (
+    const handler of [
+      () => {
+        throw new Error("secret\r\n01-Jan forged");
+      },
+      () => Promise.reject(new Error("secret\r\n01-Jan forged")),
+    ]
+  ) {
+    const { lines, log } = recorder();
+    const received = await ask(handler, get() + get(), { log: { error: log.error } });
+    assertEquals(
+      received.map((r) => [r.status, r.body]),
+      Array(2).fill([500, "500 Internal Server Error"]),
+    );
+    assertMatch(lines[0], /^Error: secret\\x0d\n {4}01-Jan forged\n {4}.*server_test/);
+  }
+  const { lines, log } = recorder();
+  const teapot = () => Promise.reject(new HttpError(418, "short and stout"));
+  const [received] = await ask(teapot, get(), { log: { error: log.error } });
+  assertEquals([received.status, received.body], [418, "418 Error: short and stout"]);
+  assertEquals(lines, ["short and stout (from 192.0.2.1:50000)"]);
+});
+
+Deno.test("onError answers in place of the server", async () => {
+  const throwing = () => {
+    throw new Error("secret");
+  };
+  const onError = (error: unknown, request: HttpRequest) => ({
+    status: 503,
+    body: `${request.path} ${(error as Error).message.length}`,
+  });
+  const [received] = await ask(throwing, get("/x"), { onError });
+  assertEquals([received.status, received.body], [503, "/x 6"]);
+  const [second] = await ask(throwing, get("/x"), { onError: throwing });
+  assertEquals(second.status, 500);
+});
+
+Deno.test("a stream that fails midway, or lies about its length, ends the connection", async () => {
+  async function* failing() {
+    yield bytesOf("12345");
+    await Promise.reject(new Error("midway"));
+  }
+  async function* honest() {
+    yield bytesOf("12345");
+    await Promise.resolve();
+  }
+  const bodies: [string, Handler][] = [
+    ["chunked", () => ({ body: failing() })],
+    ["known length", () => ({ body: failing(), headers: { "Content-Length": "9" } })],
+    ["too short", () => ({ body: honest(), headers: { "Content-Length": "9" } })],
+    ["too long", () => ({ body: honest(), headers: { "Content-Length": "3" } })],
+    [
+      "not bytes",
+      () => ({ body: new Response("x").body!.pipeThrough(new TextDecoderStream()) as never }),
+    ],
+  ];
+  for (const [name, handler] of bodies) {
+    const { lines, log } = recorder();
+    await using server = start(handler, { log: { error: log.error } });
+    const client = server.connect();
+    client.send(get() + get());
+    await client.until(() => client.closed);
+    assertThrows(() => parseResponses(client.text, ["GET"], false), Error);
+    assert(!client.text.includes("\r\n0\r\n"), name);
+    assertMatch(lines[0], /midway|Content-Length|Uint8Array/, name);
+  }
+});
+
+Deno.test("a client that leaves aborts the signal and cancels the stream", async () => {
+  const reasons: unknown[] = [];
+  let canceled = false;
+  const handler: Handler = (request) => {
+    request.signal.addEventListener("abort", () => reasons.push(request.signal.reason));
+    return {
+      body: new ReadableStream({
+        start: (controller) => controller.enqueue(bytesOf("x")),
+        cancel: () => void (canceled = true),
+      }),
+    };
+  };
+  await using server = start(handler);
+  const client = server.connect();
+  client.send(get());
+  await client.until(() => client.text.endsWith("x\r\n"));
+  client.reset();
+  await client.until(() => client.closed);
+  assertEquals([reasons.length, canceled], [1, true]);
+
+  // While the handler runs; and the answer is sent all the same to one that only ended its side.
+  const second = start(async ({ signal }) => {
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    return { body: `${signal.reason.name}` };
+  });
+  const half = second.connect();
+  half.send(get());
+  half.end();
+  await half.until(() => half.closed);
+  assertMatch(half.text, /AbortError$/);
+  await second.server.shutdown();
+});
+
+Deno.test("a stream is pulled no faster than the client takes it", async () => {
+  let pulled = 0;
+  const body = new ReadableStream({
+    pull: (controller) => controller.enqueue(new Uint8Array(1000 + (pulled++))),
+  }, { highWaterMark: 0 });
+  await using server = start(() => ({ body }));
+  const client = server.connect();
+  client.stalled = true;
+  client.send(get());
+  await turns();
+  assert(pulled <= 2, `${pulled} pieces were pulled`);
+  client.reset();
+});
+
+Deno.test("request content is read no faster than the handler takes it", async () => {
+  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  const finished = Promise.withResolvers<void>();
+  await using server = start(async (request) => {
+    reader = request.body!.getReader();
+    await finished.promise;
+    return {};
+  });
+  const client = server.connect();
+  client.send(post("x".repeat(500_000)).slice(0, -100_000));
+  await turns();
+  const first = await reader!.read();
+  assert(first.value!.length <= 65536);
+  finished.resolve();
+});
+
+Deno.test("frozen responses keep their Date up to date", async () => {
+  const response = Object.freeze({ body: "x" });
+  await using server = start(() => response);
+  const client = server.connect();
+  const dates = new Set<string>();
+  for (const start = Date.now(); Date.now() < start + 1300;) {
+    client.send(get());
+    await client.settled();
+    for (const [, date] of client.text.matchAll(/Date: (.*)\r/g)) dates.add(date);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assert(dates.size >= 2);
+  for (const date of dates) assert(Math.abs(Date.parse(date) - Date.now()) < 3000);
+});
+
+// ── The application ──────────────────────────────────────────────────────────────────────────
+
+const JSON_TYPE = "Content-Type: application/json\r\n";
+
+Deno.test("the page and the book, as they are in their files", async () => {
+  const [page, book, missing] = await ask(application, get("/") + get("/book?x") + get("/x"));
+  assertEquals([page.status, field(page, "content-type")], [200, "text/html; charset=utf-8"]);
+  assertMatch(page.body, /^<!doctype html>/i);
+  const policy = field(page, "content-security-policy")!;
+  assertMatch(policy, /^default-src 'none'; script-src 'sha256-[^ ]+'; style-src 'sha256-[^ ]+';/);
+  assertEquals([book.status, field(book, "content-type")], [200, "application/json"]);
+  assertEquals(typeof JSON.parse(book.body).title, "string");
+  assertEquals([missing.status, missing.body], [404, "404 Not Found"]);
+  for (const answer of [page, book, missing]) {
+    assertEquals(field(answer, "x-content-type-options"), "nosniff");
+  }
+});
+
+Deno.test("JSON objects come back with an id", async () => {
+  const utf8 = (text: string) =>
+    Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
+  const deep = (levels: number) => '{"a":' + "[".repeat(levels - 1) + "]".repeat(levels - 1) + "}";
+  const rows: [string, string, number, string?][] = [
+    ["an object", '{"a":1}', 200, '{\n  "a": 1,\n  "id": 1\n}'],
+    ["an empty object", "{}", 200, '{\n  "id": 1\n}'],
+    ["an id of its own", '{"id":7,"a":1}', 200, '{\n  "id": 1,\n  "a": 1\n}'],
+    [
+      "__proto__",
+      '{"__proto__":{"x":1}}',
+      200,
+      '{\n  "__proto__": {\n    "x": 1\n  },\n  "id": 1\n}',
+    ],
+    ["a byte-order mark", '\xef\xbb\xbf{"a":1}', 200, '{\n  "a": 1,\n  "id": 1\n}'],
+    ["beyond ASCII", utf8('{"ä":"€😀"}'), 200, utf8('{\n  "ä": "€😀",\n  "id": 1\n}')],
+    ["escapes", '{"a":"\\u20ac\\ud800"}', 200, utf8('{\n  "a": "€\\ud800",\n  "id": 1\n}')],
+    ["1000 levels", deep(1000), 200],
+    ["1001 levels", deep(1001), 400],
+    ["500,000 levels", deep(500_000), 400],
+    ["500,000 brackets", '{"a":"' + "[".repeat(500_000) + '"}', 200],
+    ["not JSON", "{", 400],
+    ["white space", " ", 400],
+    ["not UTF-8", '{"a":"\xff"}', 400],
+    ["a number", "5", 400],
+    ["a string", '"a"', 400],
+    ["null", "null", 400],
+    ["an array", "[]", 400],
+    ["nothing", "", 200, ""],
+  ];
+  for (const [name, body, status, answer] of rows) {
+    const [received] = await ask(application, post(body, JSON_TYPE));
+    assertEquals(received.status, status, name);
+    if (answer !== undefined) assertEquals(received.body, answer, name);
+    if (status === 400) assertMatch(received.body, /^400 Bad Request: Invalid JSON/, name);
+    if (status === 200) assertEquals(field(received, "content-type"), "application/json", name);
+  }
+  for (
+    const type of ["APPLICATION/JSON", "application/json; charset=utf-8", "application/ld+json"]
+  ) {
+    const [received] = await ask(application, post("{}", `Content-Type: ${type}\r\n`));
+    assertEquals([received.body, field(received, "content-type")], ['{\n  "id": 1\n}', type]);
+  }
+  const split = utf8('{"a":"€"}');
+  for (let at = 1; at < split.length; at++) {
+    const whole = post(split, JSON_TYPE), cut = whole.length - split.length + at;
+    const [received] = await ask(application, [whole.slice(0, cut), whole.slice(cut)]);
+    assertEquals(received.body, utf8('{\n  "a": "€",\n  "id": 1\n}'));
+  }
+});
+
+Deno.test("anything else that is posted comes back as it is", async () => {
+  const every = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte)).join("");
+  for (const type of ["text/plain", "application/octet-stream", "text/json", "x\xe9y", undefined]) {
+    const fields = type === undefined ? "" : `Content-Type: ${type}\r\n`;
+    for (const body of [every, "", "{", "x".repeat(1_048_576)]) {
+      const [received] = await ask(application, post(body, fields));
+      assertEquals([received.status, received.body.length], [200, body.length]);
+      assert(received.body === body);
+      assertEquals(field(received, "content-type"), type);
+    }
+  }
+});
+
+// ── The connection ───────────────────────────────────────────────────────────────────────────
+
+Deno.test("answers to pipelined requests are in order, and leave in one write", async () => {
+  let writes = 0;
+  await using server = start(async ({ path }) => {
+    if (path.endsWith("5")) await new Promise((resolve) => setTimeout(resolve, 5));
+    return { body: path };
+  });
+  const count = (client: MemoryClient) => {
+    const write = client.connection.write;
+    client.connection.write = (bytes) => (writes++, write(bytes));
+    return client;
+  };
+  const paths = Array.from({ length: 16 }, (_, i) => `/${i}`);
+  const slow = count(server.connect());
+  slow.send(paths.map((path) => get(path)).join(""));
+  await slow.settled();
+  assertEquals(parseResponses(slow.text, [], false).map((r) => r.body), paths);
+
+  await using quick = start(({ path }) => ({ body: path }));
+  const client = count(quick.connect());
+  writes = 0;
+  client.send(paths.map((path) => get(path)).join(""));
+  await client.settled();
+  assertEquals(parseResponses(client.text, [], false).map((r) => r.body), paths);
+  assertEquals(writes, 1);
+
+  // What is ready does not wait for a handler that is slow.
+  const never = start(({ path }) => path === "/0" ? { body: "x" } : new Promise<never>(() => {}));
+  const impatient = never.connect();
+  impatient.send(get("/0") + get("/1"));
+  await impatient.until(() => impatient.text.endsWith("x"));
+  await never.server.shutdown(0);
+});
+
+Deno.test("a body that the handler changes afterwards is not what is sent", async () => {
+  const scratch = new Uint8Array(4);
+  const received = await ask(({ path }) => {
+    scratch.set(bytesOf(path));
+    return { body: scratch };
+  }, get("/abc") + get("/def") + get("/ghi"));
+  assertEquals(received.map((r) => r.body), ["/abc", "/def", "/ghi"]);
+});
+
+Deno.test("a client that ends its side gets its answers", async () => {
+  await using server = start(async ({ path }) => {
+    await Promise.resolve();
+    return { body: path };
+  });
+  const client = server.connect();
+  client.send(get("/1") + get("/2"));
+  client.end();
+  await client.until(() => client.closed);
+  assertEquals(parseResponses(client.text, [], true).map((r) => r.body), ["/1", "/2"]);
+});
+
+Deno.test("a client that ends in the middle of a head is told", async () => {
+  for (const [text, status] of [["GET / HT", [400]], ["\r\n", []], ["", []]] as const) {
+    await using server = start(() => ({}));
+    const client = server.connect();
+    client.send(text);
+    client.end();
+    await client.until(() => client.closed);
+    assertEquals(parseResponses(client.text, [], true).map((r) => r.status), [...status]);
+  }
+});
+
+Deno.test("what a peer sent is escaped in the log", async () => {
+  const { lines, log } = recorder();
+  await ask(() => ({}), 'GET /"\x7f HTTP/1.1\r\nHost: a\r\n\r\n', { log });
+  await ask(() => ({}), "G!T /%0a'{| HTTP/1.1\r\nHost: a\r\n\r\n", { log });
+  assertEquals(
+    lines.filter((line) => /Malformed|G!T/.test(line)).map((line) =>
+      line.replace(/[\d.]+ ms/, "n ms")
+    ),
+    [
+      "Malformed request line: the target is not a URI followed by a space (from 192.0.2.1:50000)",
+      '192.0.2.1:50000 "G!T /%0a\'{| HTTP/1.1" 200 0 n ms',
+    ],
+  );
+});
+
+// ── Concurrency and time ─────────────────────────────────────────────────────────────────────
+
+Deno.test("no more connections are served at a time than there are permits", async () => {
+  let running = 0, most = 0;
+  const order: string[] = [];
+  await using server = start(async ({ path }) => {
+    most = Math.max(most, ++running);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    running--;
+    order.push(path);
+    return {};
+  }, { maxConnections: 3 });
+  const clients = Array.from({ length: 30 }, () => server.connect());
+  for (const [i, client] of clients.entries()) client.send(get(`/${i}`));
+  for (const client of clients) await client.until(() => client.text.endsWith("\r\n\r\n"));
+  assertEquals(most, 3);
+  assertEquals(order, clients.map((_, i) => `/${i}`));
+});
+
+Deno.test("an idle connection makes room for one that waits", async () => {
+  await using server = start(() => ({}), { maxConnections: 3 });
+  const idle = [server.connect(), server.connect(), server.connect()];
+  for (const client of idle) {
+    client.send(get());
+    await client.settled();
+  }
+  const client = server.connect();
+  client.send(get());
+  await client.settled();
+  assertEquals(client.text.startsWith("HTTP/1.1 200"), true);
+  assertEquals(idle.map((one) => one.closed), [true, false, false]);
+});
+
+Deno.test("an accept that fails does not end the server", async () => {
+  await using server = start(() => ({}));
+  server.listener.fail(new Error("EMFILE"));
+  server.listener.fail(new Error("EMFILE"));
+  const client = server.connect();
+  client.send(get());
+  await client.until(() => client.text.startsWith("HTTP/1.1 200"));
+});
+
+/** How many seconds pass until `run` has finished. */
+async function secondsOf(run: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await run();
+  return (performance.now() - start) / 1000;
+}
+
+Deno.test("an idle connection is closed without an answer", async () => {
+  const { lines, log } = recorder();
+  await using server = start(() => ({}), { idleTimeout: 0.5, log });
+  for (const text of ["", get(), "\r\n"]) {
+    const client = server.connect();
+    client.send(text);
+    const seconds = await secondsOf(() => client.until(() => client.closed));
+    assert(seconds >= 0.49 && seconds < 1, `after ${seconds} s`);
+    assertEquals(parseResponses(client.text, [], true).length, text === get() ? 1 : 0);
+  }
+  assertEquals(lines.filter((line) => line.includes("idle timeout")).length, 3);
+});
+
+Deno.test("a request that takes too long to arrive is 408", async () => {
+  const echo: Handler = async (request) => ({ body: await request.text() });
+  const head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const starts = [
+    "G",
+    "GET / HTTP/1.1\r\nHos",
+    post("x".repeat(50)).slice(0, -40),
+    head,
+    `${head}5;a`,
+  ];
+  await using server = start(echo, { requestTimeout: 0.5 });
+  await Promise.all(starts.map(async (text) => {
+    const client = server.connect();
+    client.send(text);
+    const trickle = setInterval(() => client.send("1"), 100);
+    const seconds = await secondsOf(() => client.until(() => client.ended || client.closed));
+    clearInterval(trickle);
+    assert(seconds >= 0.49 && seconds < 1, `after ${seconds} s`);
+    const [received, ...more] = parseResponses(client.text, [], true);
+    assertEquals([received.status, field(received, "connection"), more.length], [408, "close", 0]);
+    client.end();
+    await client.until(() => client.closed);
+  }));
+});
+
+Deno.test("a handler's own time is not limited, nor counted", async () => {
+  const slow: Handler = async (request) => {
+    await new Promise((resolve) => setTimeout(resolve, 900));
+    return { body: await request.text() };
+  };
+  await using server = start(slow, { requestTimeout: 0.5, idleTimeout: 0.5 });
+  const client = server.connect();
+  const [head, body] = post("x".repeat(5000)).split(/(?<=\r\n\r\n)/);
+  client.send(head);
+  setTimeout(() => client.send(body), 1000);
+  await client.until(() => client.text.endsWith("xxx") || client.closed);
+  assertMatch(client.text, /^HTTP\/1.1 200 /);
+});
+
+Deno.test("a client that does not read is dropped", async () => {
+  await using server = start(() => ({ body: "x".repeat(99_999) }), { idleTimeout: 0.5 });
+  const client = server.connect();
+  client.stalled = true;
+  client.send(get());
+  const seconds = await secondsOf(() => client.until(() => client.closed));
+  assert(seconds >= 0.49 && seconds < 1, `after ${seconds} s`);
+});
+
+Deno.test("a handler that never returns does not hold its permit when the client resets", async () => {
+  await using server = start(({ path }) => path === "/" ? new Promise<never>(() => {}) : {}, {
+    maxConnections: 1,
+  });
+  const stuck = server.connect();
+  stuck.send(get());
+  const next = server.connect();
+  next.send(get("/next"));
+  setTimeout(() => stuck.reset(), 300);
+  await next.until(() => next.text.startsWith("HTTP/1.1 200"));
+});
+
+Deno.test("shutdown finishes what runs, closes what is idle, and cuts off what is stuck", async () => {
+  const { lines, log } = recorder();
+  const server = start(async ({ path }) => {
+    if (path === "/stuck") await new Promise(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    return { body: "done" };
+  }, { log });
+  const [idle, running, stuck, fresh] = Array.from({ length: 4 }, () => server.connect());
+  idle.send(get());
+  await idle.settled();
+  running.send(get());
+  stuck.send(get("/stuck"));
+  await fresh.settled();
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  const seconds = await secondsOf(() => server.server.shutdown(0.3));
+  await server.server.finished;
+  assert(seconds >= 0.29 && seconds < 0.8);
+  assertEquals([idle.closed, fresh.closed, stuck.text], [true, true, ""]);
+  const [received] = parseResponses(running.text, [], true);
+  assertEquals([received.body, field(received, "connection")], ["done", "close"]);
+  assert(lines.includes("1 connections were cut off"));
+});
+
+Deno.test("options out of range are refused by name", () => {
+  const bad: ServeOptions[] = [
+    { port: -1 },
+    { port: 65536 },
+    { port: 1.5 },
+    { backlog: -1 },
+    { maxConnections: 0 },
+    { idleTimeout: 0 },
+    { idleTimeout: NaN },
+    { requestTimeout: -1 },
+    { maxHeaderSize: 0 },
+    { maxHeaderCount: 0 },
+    { maxBodySize: -1 },
+    { maxBodySize: "1" as unknown as number },
+  ];
+  for (const options of bad) {
+    const [name] = Object.keys(options);
+    assertThrows(() => serve(() => ({}), options), RangeError, `${name} must be `);
+  }
+});
+
+// ── Real sockets in this process ─────────────────────────────────────────────────────────────
+
+const NET = { ignore: !isGranted("net") };
+
+Deno.test("serve: a free port, onListen, and a signal that stops it", NET, async () => {
+  const controller = new AbortController();
+  let listening = 0;
+  const server = serve(() => ({ body: "hello" }), {
+    port: 0,
+    signal: controller.signal,
+    onListen: ({ port }) => listening = port,
+  });
+  assertEquals(server.addr, { hostname: "127.0.0.1", port: listening });
+  const response = await fetch(`http://127.0.0.1:${listening}/`);
+  assertEquals([response.status, await response.text()], [200, "hello"]);
+  controller.abort();
+  await server.finished;
+});
+
+Deno.test("a client that resets at any point harms nobody", NET, async () => {
+  await using server = serve(async (request) => {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    return { body: `${await request.text()}${"x".repeat(1_000_000)}` };
+  }, { port: 0 });
+  const { port } = server.addr;
+  const text = post("hello");
+  for (let at = 0; at <= text.length; at += 4) {
+    const client = await Client.connect(port);
+    await client.send(text.slice(0, at));
+    client.close();
+  }
+  assertMatch(await exchangeOnce(port, text), /^HTTP\/1.1 200 /);
+});
+
+async function exchangeOnce(port: number, text: string): Promise<string> {
+  using client = await Client.connect(port);
+  await client.send(text.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+  return await client.rest();
+}
+
+// ── The server as users start it ─────────────────────────────────────────────────────────────
+
+const RUN = isGranted("run") && isGranted("net");
+
+for (const runtime of RUNTIMES) {
+  const missing = !RUN || !await isInstalled(runtime);
+  if (missing && RUN && IN_CI) throw new Error(`${runtime.name} is not installed`);
+  for (const [name, run] of SCENARIOS) {
+    Deno.test(`${runtime.name}: ${name}`, { ignore: missing }, () => run(runtime));
+  }
+}
+
+Deno.test("the same bytes in give the same bytes out on both runtimes", {
+  ignore: !RUN || !(await Promise.all(RUNTIMES.map(isInstalled))).every(Boolean),
+}, async () => {
+  const answers = await Promise.all(RUNTIMES.map(async (runtime) => {
+    await using server = await Process.start(runtime);
+    return await Promise.all(VECTORS.map(async (vector) => {
+      using client = await Client.connect(server.port);
+      await client.send(vector.send);
+      await client.end();
+      const text = await client.rest();
+      return parseResponses(text, methodsOf(vector.send), true).map(({ raw }) => raw);
+    }));
+  }));
+  for (const [i, vector] of VECTORS.entries()) {
+    assertEquals(answers[1][i], answers[0][i], `${vector.section}, ${vector.name}`);
+  }
+});

@@ -1,0 +1,290 @@
+/** What is tried on the server from outside, with either runtime, started as a user starts it. */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { field, parseResponses } from "./responses.ts";
+import { Client, exchange, Process, type Runtime } from "./sockets.ts";
+
+type Scenario = [name: string, run: (runtime: Runtime) => Promise<void>];
+
+const APP = "tests/app.ts";
+
+function request(method: string, path: string, fields = "", body = ""): string {
+  const length = body === "" ? "" : `Content-Length: ${body.length}\r\n`;
+  return `${method} ${path} HTTP/1.1\r\nHost: a\r\n${length}${fields}\r\n${body}`;
+}
+const CLOSE = "Connection: close\r\n";
+
+/** Runs the program to its end. */
+async function run(runtime: Runtime, args: string[]) {
+  await using process = Process.spawn(runtime, "server.ts", args);
+  const code = await process.ended();
+  return { code, out: process.out, log: process.log };
+}
+
+export const SCENARIOS: Scenario[] = [
+  ["the page, the book, and everything else", async (runtime) => {
+    await using server = await Process.start(runtime);
+    const rows: [string, string, number, RegExp][] = [
+      ["GET", "/", 200, /^<!doctype html>/i],
+      ["GET", "/book", 200, /^\{\n {2}"title"/],
+      ["get", "/book", 200, /^\{\n {2}"title"/],
+      ["GET", "/x", 404, /^404 Not Found$/],
+      ["HEAD", "/", 200, /^$/],
+      ["HEAD", "/x", 404, /^$/],
+      ["DELETE", "/", 400, /^Handles only GET\/POST requests\.$/],
+    ];
+    for (const [method, path, status, body] of rows) {
+      const text = await exchange(server.port, request(method, path, CLOSE));
+      const [received] = parseResponses(text, [method], true);
+      assertEquals(received.status, status);
+      assertMatch(received.body, body);
+    }
+    const base = `http://127.0.0.1:${server.port}`;
+    const posted = await fetch(base, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: '{"a":"ü"}',
+    });
+    assertEquals(await posted.text(), '{\n  "a": "ü",\n  "id": 1\n}');
+    const file = await Deno.readTextFile("book.json").catch(() => undefined);
+    if (file !== undefined) assertEquals(await (await fetch(`${base}/book`)).text(), file);
+    await server.logged(
+      /^\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d [AP]M - INFO - Listening at PORT/,
+    );
+    await server.logged(/ - INFO - 127\.0\.0\.1:\d+ "GET \/book HTTP\/1\.1" 200 \d+ [\d.]+ ms\n/);
+  }],
+
+  ["a body in many packets, a character split over two", async (runtime) => {
+    await using server = await Process.start(runtime);
+    using client = await Client.connect(server.port);
+    const body = new TextEncoder().encode('{"a":"€"}');
+    const head = request("POST", "/", `${CLOSE}Content-Type: application/json\r\n`)
+      .replace("Host", `Content-Length: ${body.length}\r\nHost`);
+    await client.send(head);
+    for (const byte of body) {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      await client.send(Uint8Array.of(byte));
+    }
+    const [received] = parseResponses(await client.rest(), ["POST"], true);
+    assertEquals(received.body, '{\n  "a": "\xe2\x82\xac",\n  "id": 1\n}');
+  }],
+
+  ["a body of the largest size, and one byte more", async (runtime) => {
+    await using server = await Process.start(runtime);
+    const largest = "x".repeat(1_048_576);
+    const [echo] = parseResponses(
+      await exchange(server.port, request("POST", "/", CLOSE, largest)),
+      ["POST"],
+      true,
+    );
+    assert(echo.body === largest);
+    const [refused] = parseResponses(
+      await exchange(server.port, request("POST", "/", CLOSE, `${largest}x`)),
+      ["POST"],
+      true,
+    );
+    assertEquals(refused.status, 413);
+  }],
+
+  ["20 MiB to a slow reader, whole", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    using client = await Client.connect(server.port);
+    await client.send(request("GET", "/big", CLOSE));
+    for (let i = 0; i < 50; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      await client.read(20_000);
+    }
+    const [received] = parseResponses(await client.rest(), ["GET"], true);
+    assertEquals(received.body.length, 20 << 20);
+    let wrong = 0;
+    for (let i = 0; i < received.body.length; i++) {
+      if (received.body.charCodeAt(i) !== i % 251) wrong++;
+    }
+    assertEquals(wrong, 0);
+  }],
+
+  ["a large upload, counted as it comes", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    using client = await Client.connect(server.port);
+    const size = 30 << 20;
+    await client.send(`POST /count HTTP/1.1\r\nHost: a\r\n${CLOSE}Content-Length: ${size}\r\n\r\n`);
+    const piece = new Uint8Array(1 << 20);
+    for (let sent = 0; sent < size; sent += piece.length) await client.send(piece);
+    const [received] = parseResponses(await client.rest(), ["POST"], true);
+    assertEquals(received.body, `${size}`);
+  }],
+
+  ["a client that ends its side after the request gets its answer", async (runtime) => {
+    await using server = await Process.start(runtime, ["--delay", "0.2"]);
+    using client = await Client.connect(server.port);
+    await client.send(request("GET", "/book"));
+    await client.end();
+    const [received] = parseResponses(await client.rest(), ["GET"], true);
+    assertEquals([received.status, client.ended], [200, "closed"]);
+  }],
+
+  ["an answer reaches a client that is still sending", async (runtime) => {
+    await using server = await Process.start(runtime);
+    for (let i = 0; i < 10; i++) {
+      using client = await Client.connect(server.port);
+      await client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n");
+      await client.send(new Uint8Array(3_000_000));
+      const [received] = parseResponses(await client.rest(), ["POST"], true);
+      assertEquals([received.status, client.ended], [413, "closed"]);
+    }
+  }],
+
+  ["--delay and --max-connections: one by one, three at a time, all at once", async (runtime) => {
+    for (const [permits, turns] of [["1", 6], ["3", 2], ["1024", 1]] as const) {
+      const args = ["--delay", "0.3", "--max-connections", permits];
+      await using server = await Process.start(runtime, args);
+      const start = performance.now();
+      await Promise.all(Array.from({ length: 6 }, async () => {
+        const text = await exchange(server.port, request("GET", "/book", CLOSE));
+        assertMatch(text, /^HTTP\/1\.1 200 /);
+      }));
+      const seconds = (performance.now() - start) / 1000;
+      const expected = 0.3 * turns;
+      assert(seconds >= expected - 0.01 && seconds < expected + 0.28, `${permits}: ${seconds} s`);
+    }
+  }],
+
+  ["an idle connection is closed, and the log says so", async (runtime) => {
+    await using server = await Process.start(runtime, ["--idle-timeout", "0.5"]);
+    using client = await Client.connect(server.port);
+    const start = performance.now();
+    assertEquals(await client.rest(), "");
+    const seconds = (performance.now() - start) / 1000;
+    assert(seconds > 0.49 && seconds < 1.2, `after ${seconds} s`);
+    await server.logged(/ - ERROR - Connection closed due to idle timeout/);
+  }],
+
+  ["bad input is 400 and one line in the log, escaped", async (runtime) => {
+    await using server = await Process.start(runtime);
+    const bad = [
+      "GET /\x1b[31m HTTP/1.1\r\n\r\n",
+      "hello\r\n\r\n",
+      "GET / HTTP/1.1\r\nA\x00:b\r\n\r\n",
+    ];
+    for (const text of bad) {
+      assertMatch(await exchange(server.port, text), /^HTTP\/1\.1 400 Bad Request\r\n/);
+    }
+    await server.logged(/(.*ERROR - Malformed .*\n){3}$/);
+    const json = request("POST", "/", `${CLOSE}Content-Type: application/json\r\n`, "{\x1b\n}");
+    assertMatch(await exchange(server.port, json), /^HTTP\/1\.1 400 Bad Request\r\n/);
+    await server.logged(/ERROR - Invalid JSON/);
+    // deno-lint-ignore no-control-regex -- these are what must not be there
+    assert(!/[\x00-\x09\x0b-\x1f\x7f]/.test(server.log));
+  }],
+
+  ["a handler that throws is 500, without its words", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    for (let i = 0; i < 2; i++) {
+      const text = await exchange(server.port, request("GET", "/throw", CLOSE));
+      assertMatch(text, /^HTTP\/1\.1 500 [^]*\r\n\r\n500 Internal Server Error$/);
+    }
+    await server.logged(/Error: a secret\n {4}/);
+  }],
+
+  ["a client that leaves is noticed while its request is handled", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    const client = await Client.connect(server.port);
+    await client.send(request("GET", "/gone"));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    client.close();
+    await server.logged(/Gone/);
+  }],
+
+  ["SIGTERM and SIGINT finish what runs, and exit 0", async (runtime) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      await using server = await Process.start(runtime, ["--delay", "0.5"]);
+      const start = performance.now();
+      using idle = await Client.connect(server.port);
+      using running = await Client.connect(server.port);
+      await running.send(request("GET", "/book"));
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      server.signal(signal);
+      assertEquals(await idle.rest(), "");
+      assert(performance.now() - start < 450, "an idle connection is closed at once");
+      const [received] = parseResponses(await running.rest(), ["GET"], true);
+      assertEquals([received.status, field(received, "connection")], [200, "close"]);
+      assertEquals(await server.ended(), 0);
+      assert(await Client.connect(server.port).then(() => false, () => true));
+    }
+  }],
+
+  ["a second signal exits at once", async (runtime) => {
+    await using server = await Process.start(runtime, ["--delay", "20"]);
+    using client = await Client.connect(server.port);
+    await client.send(request("GET", "/"));
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    server.signal("SIGTERM");
+    await server.logged(/Shutting down/);
+    server.signal("SIGTERM");
+    assertEquals(await server.ended(), 1);
+  }],
+
+  ["--help and --version", async (runtime) => {
+    const help = await run(runtime, ["--help"]);
+    assertEquals([help.code, help.log], [0, ""]);
+    assertMatch(help.out, /^Usage: server\.ts \[options\]\n/);
+    const { code, out } = await run(runtime, ["--version"]);
+    assertEquals(code, 0);
+    assertMatch(out, /^\d+\.\d+\.\d+\n$/);
+  }],
+
+  ["a mistake on the command line is one line, the usage, and exit 2", async (runtime) => {
+    const mistakes: [string[], RegExp][] = [
+      [["--port", "99999"], /^--port must be a whole number from 0 to 65535\n/],
+      [["--port", "x"], /^--port must be /],
+      [["--port", ""], /^--port must be /],
+      [["--idle-timeout=-5"], /^--idle-timeout must be seconds above 0\n/],
+      [["--idle-timeout", "-5"], /^.*--idle-timeout.*\n/],
+      [["--request-timeout", "0"], /^--request-timeout must be seconds above 0\n/],
+      [["--max-connections", "0"], /^--max-connections must be a whole number from 1\n/],
+      [["--max-body-size", "1.5"], /^--max-body-size must be bytes from 0\n/],
+      [["--delay", "-1"], /^.*--delay.*\n/],
+      [["--log-level", "loud"], /^--log-level must be one of /],
+      [["--frobnicate"], /^.*--frobnicate.*\n/],
+      [["extra"], /^.*extra.*\n/],
+    ];
+    for (const [args, line] of mistakes) {
+      const { code, log } = await run(runtime, args);
+      assertEquals(code, 2, log);
+      assertMatch(log, line);
+      assertMatch(log, /^[^\n]+\n\nUsage: /);
+      assert(!log.includes("    at "), log);
+    }
+  }],
+
+  ["a port that is in use is one line and exit 1", async (runtime) => {
+    await using server = await Process.start(runtime);
+    const { code, log } = await run(runtime, ["--port", `${server.port}`]);
+    assertEquals(code, 1);
+    assertEquals(
+      log,
+      `Cannot listen at --hostname 127.0.0.1 --port ${server.port}: the port is in use\n`,
+    );
+    const unknown = await run(runtime, ["--hostname", "no.such.host.invalid"]);
+    assertEquals(unknown.code, 1);
+    assertMatch(unknown.log, /^Cannot listen at --hostname no\.such\.host\.invalid .*\n$/);
+  }],
+
+  ["examples/hello.ts", async (runtime) => {
+    await using hello = Process.spawn(runtime, "examples/hello.ts");
+    while (!/Listening at PORT 8080/.test(hello.out)) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    assertEquals(await (await fetch("http://127.0.0.1:8080/you")).text(), "Hello, /you\n");
+  }],
+
+  ["examples/hardcoded.ts", async (runtime) => {
+    await using hardcoded = Process.spawn(runtime, "examples/hardcoded.ts");
+    while (!/Listening at PORT 8080/.test(hardcoded.out)) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    using client = await Client.connect(8080);
+    await client.send("anything");
+    assertEquals(await client.until(/client$/), "Data is received from the client");
+  }],
+];

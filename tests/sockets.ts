@@ -1,0 +1,161 @@
+/** A client on a real socket, and the server started as a user starts it. */
+
+import { bytesOf, textOf } from "./memory.ts";
+
+/** A raw TCP client. What it sends and receives is text of one character a byte. */
+export class Client implements Disposable {
+  received = "";
+  /** The server has closed its side, or broken the connection. */
+  ended: false | "closed" | "reset" = false;
+  readonly #tcp: Deno.TcpConn;
+
+  private constructor(tcp: Deno.TcpConn) {
+    this.#tcp = tcp;
+    tcp.setNoDelay(true);
+  }
+  static async connect(port: number): Promise<Client> {
+    return new Client(await Deno.connect({ hostname: "127.0.0.1", port }));
+  }
+  async send(data: string | Uint8Array): Promise<void> {
+    const bytes = typeof data === "string" ? bytesOf(data) : data;
+    for (let sent = 0; sent < bytes.length;) sent += await this.#tcp.write(bytes.subarray(sent));
+  }
+  /** Sends nothing more. */
+  async end(): Promise<void> {
+    await this.#tcp.closeWrite();
+  }
+  /** Reads once; false when there is no more to come. */
+  async read(size = 65536): Promise<boolean> {
+    const buffer = new Uint8Array(size);
+    try {
+      const count = await this.#tcp.read(buffer);
+      if (count === null) this.ended = "closed";
+      else this.received += textOf(buffer.subarray(0, count));
+    } catch {
+      this.ended = "reset";
+    }
+    return this.ended === false;
+  }
+  /** Reads until the text received matches, or no more comes. */
+  async until(pattern: RegExp): Promise<string> {
+    while (!pattern.test(this.received) && await this.read());
+    return this.received;
+  }
+  /** Reads until the server closes. */
+  async rest(): Promise<string> {
+    while (await this.read());
+    return this.received;
+  }
+  close(): void {
+    try {
+      this.#tcp.close();
+    } catch { /* closed already */ }
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Sends everything at once, reads until the server closes, and returns what came. */
+export async function exchange(port: number, request: string): Promise<string> {
+  using client = await Client.connect(port);
+  await client.send(request);
+  return await client.rest();
+}
+
+/** A runtime that can start the server. */
+export interface Runtime {
+  name: "Deno" | "Bun";
+  command: string;
+  /** What stands before the name of the script. */
+  args: string[];
+}
+
+export const RUNTIMES: Runtime[] = [
+  { name: "Deno", command: "deno", args: ["run", "--allow-net"] },
+  { name: "Bun", command: "bun", args: [] },
+];
+
+/** Whether the runtime can be started. */
+export async function isInstalled({ command }: Runtime): Promise<boolean> {
+  try {
+    const { success } = await new Deno.Command(command, { args: ["--version"] }).output();
+    return success;
+  } catch {
+    return false;
+  }
+}
+
+/** The server as a process of its own. */
+export class Process implements AsyncDisposable {
+  log = "";
+  out = "";
+  port = 0;
+  readonly pid: number;
+  readonly status: Promise<Deno.CommandStatus>;
+  readonly #child: Deno.ChildProcess;
+  readonly #done: Promise<unknown>;
+  #changed = Promise.withResolvers<void>();
+
+  private constructor(runtime: Runtime, script: string, args: string[]) {
+    this.#child = new Deno.Command(runtime.command, {
+      args: [...runtime.args, script, ...args],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    this.pid = this.#child.pid;
+    this.status = this.#child.status;
+    this.#done = Promise.all([
+      this.#collect(this.#child.stdout, (text) => this.out += text),
+      this.#collect(this.#child.stderr, (text) => this.log += text),
+    ]);
+  }
+  /** Starts a script with arguments, and does not wait for anything. */
+  static spawn(runtime: Runtime, script: string, args: string[] = []): Process {
+    return new Process(runtime, script, args);
+  }
+  /** Starts server.ts, or another script that logs as it does, and waits until it listens. */
+  static async start(runtime: Runtime, args: string[] = [], script = "server.ts") {
+    const process = new Process(runtime, script, ["--port", "0", ...args]);
+    const listening = await process.logged(/Listening at PORT (\d+)/);
+    process.port = Number(listening[1]);
+    return process;
+  }
+  /** Waits for a line in the log. Fails when the process ends without it. */
+  async logged(pattern: RegExp): Promise<RegExpExecArray> {
+    for (;;) {
+      const match = pattern.exec(this.log);
+      if (match !== null) return match;
+      const ended = await Promise.race([
+        this.#changed.promise.then(() => false),
+        this.#done.then(() => true),
+      ]);
+      if (ended && !pattern.test(this.log)) {
+        throw new Error(`the log ended without ${pattern}:\n${this.log}`);
+      }
+    }
+  }
+  signal(signal: Deno.Signal): void {
+    this.#child.kill(signal);
+  }
+  /** Waits for the process to end by itself, and returns its exit status. */
+  async ended(): Promise<number> {
+    const { code } = await this.status;
+    await this.#done;
+    return code;
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#child.kill("SIGKILL");
+    } catch { /* it has ended */ }
+    await this.ended();
+  }
+  async #collect(stream: ReadableStream<Uint8Array>, add: (text: string) => void): Promise<void> {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      add(text);
+      this.#changed.resolve();
+      this.#changed = Promise.withResolvers();
+    }
+  }
+}
