@@ -6,7 +6,7 @@
 
 import page from "./index.html" with { type: "text" };
 import book from "./book.json" with { type: "text" };
-import { type Handler, HttpError, type HttpRequest, type HttpResponse } from "./server.ts";
+import { HttpError, type HttpRequest, type HttpResponse } from "./server.ts";
 
 const TEXT = "text/plain; charset=utf-8";
 /** Levels of nesting that are taken: what comes back must be made again by a recursive function. */
@@ -60,7 +60,7 @@ const WRONG_METHOD = fixed(400, TEXT, "Handles only GET/POST requests.", {
 });
 
 /** Answers a request to the application. Methods are matched in any case. */
-export const handler: Handler = (request) => {
+export function handler(request: HttpRequest): HttpResponse | Promise<HttpResponse> {
   switch (request.method.toUpperCase()) {
     case "GET":
     case "HEAD":
@@ -70,7 +70,7 @@ export const handler: Handler = (request) => {
     default:
       return WRONG_METHOD;
   }
-};
+}
 
 function get(path: string): HttpResponse {
   switch (path) {

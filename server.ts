@@ -1365,12 +1365,14 @@ class IncomingRequest implements HttpRequest {
     }
   }
   toFetch(): Request {
-    const { method, body } = this;
+    const { method, url, signal } = this;
     const headers = [...this.headers];
-    return new Request(
-      this.url,
-      { method, headers, body, signal: this.signal, duplex: "half" } as RequestInit,
-    );
+    const body = /^(GET|HEAD)$/i.test(method) ? null : this.body; // Fetch allows them none.
+    try {
+      return new Request(url, { method, headers, body, signal, duplex: "half" } as RequestInit);
+    } catch (error) { // A method that Fetch forbids, or a host that only RFC 3986 allows.
+      throw new HttpError(400, "The request is not one that Fetch knows", { cause: error });
+    }
   }
   /** The client has left. */
   abort(reason: unknown): void {
@@ -1604,7 +1606,8 @@ function checkField(name: string, value: string): void {
 function headText(reply: Reply, date: string, length: number | undefined, more: string): string {
   const { status, fields } = reply;
   const framing = length === undefined ? more : `Content-Length: ${length}\r\n${more}`;
-  return `HTTP/1.1 ${status} ${REASONS[status] ?? ""}\r\nDate: ${date}\r\n${fields}${framing}\r\n`;
+  const dated = date === "" ? "" : `Date: ${date}\r\n`;
+  return `HTTP/1.1 ${status} ${REASONS[status] ?? ""}\r\n${dated}${fields}${framing}\r\n`;
 }
 
 /** Applies preconditions and a range to a 200, in the order of 9110 §13.2.2. */
@@ -2060,8 +2063,9 @@ class HttpConnection implements Patience {
   }
   resumed(): void {
     if (this.#late !== undefined) throw this.#late;
+    const now = this.#shared.clock.now(); // which also brings the date up to date
     if (this.#awaits === "content" || this.#parser.begun) {
-      this.#allowance -= this.#shared.clock.now() - this.#since;
+      this.#allowance -= now - this.#since;
     } else {
       this.#allowance = this.#requestTime;
     }
@@ -2350,7 +2354,7 @@ export interface Server extends AsyncDisposable {
 export function serve(handler: Handler, options: ServeOptions = {}): Server {
   const { port, backlog } = checkSettings(options);
   const busy = new HttpError(503, "Too many connections");
-  const refusal = encodeRefusal(busy, new Clock(() => Infinity), "Retry-After: 1\r\n");
+  const refusal = encodeRefusal(busy, { second: 0, date: "" }, "Retry-After: 1\r\n");
   const { hostname, reusePort } = options;
   return serveOn(listen({ hostname, port, backlog, reusePort, refusal }), handler, options);
 }

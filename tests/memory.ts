@@ -70,10 +70,13 @@ export class MemoryClient {
   get text(): string {
     return textOf(this.received);
   }
-  /** Waits until the server waits for more from this client, or has ended the connection. */
+  /** Waits until the server waits for more from this client, or has ended the connection. One that
+   * handles a request may read on to see whether the client leaves: it is given a turn to answer. */
   async settled(): Promise<void> {
-    while (!(this.#hungry || this.ended || this.closed)) {
-      await new Promise<void>((resolve) => this.#watchers.push(resolve));
+    for (let before = -1; before !== this.received.length;) {
+      await this.until(() => this.#hungry || this.ended || this.closed);
+      before = this.received.length;
+      await new Promise((resolve) => setTimeout(resolve, 0));
     }
   }
   /** Waits until `test` holds, which is asked whenever something has happened. */
