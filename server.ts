@@ -1769,7 +1769,10 @@ interface Shared {
   stopping: boolean;
   /** Somebody waits for a permit: likewise. */
   crowded: boolean;
-  /** Gives a connection's permit back. */
+  /** Gives the permit back of a connection that is only kept open for a last answer to arrive;
+   * false if so many are that this one has to be closed at once. */
+  release(): boolean;
+  /** Forgets a connection, and gives its permit back if it has not been. */
   closed(connection: HttpConnection): void;
 }
 
@@ -1961,6 +1964,7 @@ class HttpConnection implements Patience {
   #answered = 0;
   #persists = true;
   #late: HttpError | undefined;
+  #lingering = false;
   #closed = false;
 
   constructor(shared: Shared, connection: Connection) {
@@ -2037,6 +2041,10 @@ class HttpConnection implements Patience {
     this.#source?.cancel(reason);
     this.#shared.closed(this);
   }
+  /** Whether its permit was given back before it was closed. */
+  get isLingering(): boolean {
+    return this.#lingering;
+  }
   /** Whether a request was answered and no other has begun. */
   get isIdle(): boolean {
     return this.isWaiting && this.#answered > 0;
@@ -2088,6 +2096,7 @@ class HttpConnection implements Patience {
   /** Whoever is reading goes on, and finds out when something comes or the connection is closed. */
   async #sendLate(late: HttpError): Promise<void> {
     this.#await("close", LINGER_TIME);
+    this.#lingering = this.#shared.release();
     try {
       await writeAll(this.#connection, encodeRefusal(late, this.#shared.clock));
       await this.#connection.closeWrite();
@@ -2278,9 +2287,7 @@ class HttpConnection implements Patience {
   /** After the last answer. A client that asked for the close sends nothing more. */
   async #finish(lingers: boolean): Promise<void> {
     await this.#output.flush();
-    if (!lingers && this.#input.empty) return;
-    this.#await("close", LINGER_TIME);
-    await sayGoodbye(this.#connection, NOTHING);
+    if (lingers || !this.#input.empty) await this.#linger(NOTHING);
   }
   /** Answers what can't be served, if it can be answered. */
   async #refuse(error: unknown): Promise<void> {
@@ -2293,9 +2300,15 @@ class HttpConnection implements Patience {
       }
       log.error?.(error.message + this.#from());
       await this.#output.flush();
-      this.#await("close", LINGER_TIME);
-      await sayGoodbye(this.#connection, encodeRefusal(error, clock));
+      await this.#linger(encodeRefusal(error, clock));
     } catch { /* The client did not wait for it. */ }
+  }
+  /** Sends a last answer so that it arrives. Nobody has to wait for a permit meanwhile. */
+  async #linger(answer: Uint8Array): Promise<void> {
+    this.#await("close", LINGER_TIME);
+    this.#lingering = this.#shared.release();
+    if (this.#lingering) await sayGoodbye(this.#connection, answer);
+    else await writeAll(this.#connection, answer);
   }
 
   // Logging
@@ -2399,6 +2412,7 @@ class HttpServer implements Server, Shared {
   readonly #listener: Listener;
   readonly #permits: Semaphore;
   readonly #connections = new Set<HttpConnection>();
+  #lingering = 0;
   #done!: () => void;
   #accepting = true;
   #graceTimer: ReturnType<typeof setTimeout> | undefined;
@@ -2461,8 +2475,16 @@ class HttpServer implements Server, Shared {
     }
     longest?.close();
   }
+  release(): boolean {
+    if (this.#lingering >= this.settings.maxConnections) return false;
+    this.#lingering++;
+    this.#permits.release();
+    return true;
+  }
   closed(connection: HttpConnection): void {
-    if (this.#connections.delete(connection)) this.#permits.release();
+    this.#connections.delete(connection);
+    if (connection.isLingering) this.#lingering--;
+    else this.#permits.release();
     this.#checkFinished();
   }
 

@@ -845,6 +845,17 @@ Deno.test("no more connections are served at a time than there are permits", asy
   assertEquals(order, clients.map((_, i) => `/${i}`));
 });
 
+Deno.test("a client that does not close after its last answer holds no permit", async () => {
+  await using server = start(() => ({}), { maxConnections: 1 });
+  const clients = Array.from({ length: 5 }, () => server.connect());
+  for (const client of clients) client.send(get() + get());
+  const seconds = await secondsOf(async () => {
+    for (const client of clients) await client.until(() => client.text !== "");
+  });
+  assert(seconds < 1, `${seconds} s`);
+  for (const client of clients) client.end();
+});
+
 Deno.test("an idle connection makes room for one that waits", async () => {
   await using server = start(() => ({}), { maxConnections: 3 });
   const idle = [server.connect(), server.connect(), server.connect()];
