@@ -1,5 +1,6 @@
 // The first step: whatever arrives gets the same answer, which is not even HTTP.
-// `deno run --allow-net examples/hardcoded.ts`, and in another terminal `nc 127.0.0.1 8080`.
+// Start it, and say something: `nc 127.0.0.1 8080`.
+import process from "node:process";
 import { type Connection, listen, writeAll } from "../server.ts";
 
 const answer = new TextEncoder().encode("Data is received from the client");
@@ -9,9 +10,10 @@ async function talk(connection: Connection): Promise<void> {
   while (await connection.read(buffer) !== null) await writeAll(connection, answer);
 }
 
-const listener = listen({ port: 8080 });
+const listener = listen({ port: Number(process.argv[2] ?? 8080) });
 console.log(`Listening at PORT ${listener.addr.port}...`);
-for (let connection; (connection = await listener.accept()) !== null;) {
-  const client = connection;
-  talk(client).catch(console.error).finally(() => client.close());
+for (;;) {
+  const connection = await listener.accept();
+  if (connection === null) break;
+  talk(connection).catch(console.error).finally(() => connection.close());
 }

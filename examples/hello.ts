@@ -1,5 +1,5 @@
-// A server in five lines: `deno run --allow-net examples/hello.ts` or `bun examples/hello.ts`.
+import process from "node:process";
 import { serve } from "../server.ts";
-
-const server = serve(({ path }) => ({ body: `Hello, ${path}\n` }), { log: console });
+const port = Number(process.argv[2] ?? 8080);
+const server = serve(({ path }) => ({ body: `Hello, ${path}\n` }), { port, log: console });
 await server.finished;

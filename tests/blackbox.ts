@@ -271,20 +271,18 @@ export const SCENARIOS: Scenario[] = [
   }],
 
   ["examples/hello.ts", async (runtime) => {
-    await using hello = Process.spawn(runtime, "examples/hello.ts");
-    while (!/Listening at PORT 8080/.test(hello.out)) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    assertEquals(await (await fetch("http://127.0.0.1:8080/you")).text(), "Hello, /you\n");
+    await using hello = Process.spawn(runtime, "examples/hello.ts", ["0"]);
+    const port = await hello.printed(/Listening at PORT (\d+)/);
+    assertEquals(await (await fetch(`http://127.0.0.1:${port}/you`)).text(), "Hello, /you\n");
   }],
 
   ["examples/hardcoded.ts", async (runtime) => {
-    await using hardcoded = Process.spawn(runtime, "examples/hardcoded.ts");
-    while (!/Listening at PORT 8080/.test(hardcoded.out)) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
+    await using hardcoded = Process.spawn(runtime, "examples/hardcoded.ts", ["0"]);
+    using client = await Client.connect(Number(await hardcoded.printed(/Listening at PORT (\d+)/)));
+    for (const text of ["anything", "GET / HTTP/1.1\r\n\r\n"]) {
+      client.received = "";
+      await client.send(text);
+      assertEquals(await client.until(/client$/), "Data is received from the client");
     }
-    using client = await Client.connect(8080);
-    await client.send("anything");
-    assertEquals(await client.until(/client$/), "Data is received from the client");
   }],
 ];

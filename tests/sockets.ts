@@ -122,18 +122,23 @@ export class Process implements AsyncDisposable {
     process.port = Number(listening[1]);
     return process;
   }
-  /** Waits for a line in the log. Fails when the process ends without it. */
-  async logged(pattern: RegExp): Promise<RegExpExecArray> {
-    for (;;) {
-      const match = pattern.exec(this.log);
-      if (match !== null) return match;
-      const ended = await Promise.race([
+  /** Waits for something in the log. Fails when the process ends without it. */
+  logged(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.#until(() => pattern.exec(this.log), pattern);
+  }
+  /** Waits for something in the standard output, and returns what the first group has matched. */
+  async printed(pattern: RegExp): Promise<string> {
+    return (await this.#until(() => pattern.exec(this.out), pattern))[1];
+  }
+  async #until<T>(look: () => T | null, wanted: RegExp): Promise<T> {
+    for (let ended = false;;) {
+      const found = look();
+      if (found !== null) return found;
+      if (ended) throw new Error(`the process ended without ${wanted}:\n${this.out}${this.log}`);
+      ended = await Promise.race([
         this.#changed.promise.then(() => false),
         this.#done.then(() => true),
       ]);
-      if (ended && !pattern.test(this.log)) {
-        throw new Error(`the log ended without ${pattern}:\n${this.log}`);
-      }
     }
   }
   signal(signal: Deno.Signal): void {
