@@ -2223,20 +2223,25 @@ class HttpConnection implements Patience {
       ? encoder.encode(reply.content)
       : reply.content;
     const isHead = head.method === "HEAD";
-    let length = isStreamed(content) || isHead ? reply.length : content.length;
-    if (!isStreamed(content)) length ??= content.length;
+    const streamed = isStreamed(content);
+    let length = reply.length;
+    // HEAD may be told what GET would have got; of nothing that is not known (9110 §8.6).
+    if (!streamed && (content.length > 0 || !isHead)) length = content.length;
     let framing = "";
-    if (status === 205) length = 0; // 9110 §15.3.6
-    else if (status === 204 || status === 304) length = undefined; // 9110 §8.6
-    else if (length === undefined && head.version === "1.1") {
-      framing = "Transfer-Encoding: chunked\r\n";
-    } else if (length === undefined) this.#persists = false; // 9112 §6.3: the close is the end.
+    if (status === 205) {
+      length = 0; // 9110 §15.3.6
+    } else if (!hasContent(status)) {
+      length = undefined; // 9110 §8.6
+    } else if (streamed && length === undefined) {
+      if (head.version === "1.1") framing = "Transfer-Encoding: chunked\r\n";
+      else this.#persists = false; // 9112 §6.3: the end of the connection is the end of the content
+    }
     const text = this.#headText(reply, head, length, framing);
     await this.#sendBytes(Buffer.from(text, "latin1")); // 9110 §5.5: one byte a character
     this.#sent = 0;
     if (isHead || !hasContent(status)) {
-      if (isStreamed(content)) sourceOf(content).cancel();
-    } else if (isStreamed(content)) {
+      if (streamed) sourceOf(content).cancel();
+    } else if (streamed) {
       await this.#sendStream(content, length, framing !== "");
     } else {
       await this.#sendBytes(content);

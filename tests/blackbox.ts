@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { field, parseResponses } from "./responses.ts";
-import { Client, exchange, Process, type Runtime } from "./sockets.ts";
+import { Client, exchange, isInstalled, Process, type Runtime } from "./sockets.ts";
 
 type Scenario = [name: string, run: (runtime: Runtime) => Promise<void>];
 
@@ -19,6 +19,22 @@ async function run(runtime: Runtime, args: string[]) {
   await using process = Process.spawn(runtime, "server.ts", args);
   const code = await process.ended();
   return { code, out: process.out, log: process.log };
+}
+
+/** Runs a client program, and returns what it printed. */
+async function client(command: string, args: string[], input = ""): Promise<string> {
+  const child = new Deno.Command(command, {
+    args,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  writer.write(new TextEncoder().encode(input)).then(() => writer.close()).catch(() => {});
+  const { success, stdout, stderr } = await child.output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  if (!success) throw new Error(`${command} failed: ${text(stderr)}`);
+  return text(stdout);
 }
 
 export const SCENARIOS: Scenario[] = [
@@ -268,6 +284,101 @@ export const SCENARIOS: Scenario[] = [
     const unknown = await run(runtime, ["--hostname", "no.such.host.invalid"]);
     assertEquals(unknown.code, 1);
     assertMatch(unknown.log, /^Cannot listen at --hostname no\.such\.host\.invalid .*\n$/);
+  }],
+
+  ["curl", async (runtime) => {
+    if (!await isInstalled("curl")) return;
+    await using server = await Process.start(runtime);
+    const base = `http://127.0.0.1:${server.port}`;
+    const book = JSON.stringify((await (await fetch(`${base}/book`)).text()).length);
+    const curl = (...args: string[]) => client("curl", ["-sS", "-m", "10", ...args]);
+    const code = ["-o", "/dev/null", "-w", "%{http_code} %{http_version} %{size_download}"];
+    const mib = "x".repeat(1 << 20);
+    assertEquals(await curl(...code, `${base}/book`), `200 1.1 ${book}`);
+    assertEquals(await curl(...code, "--http1.0", `${base}/book`), `200 1.1 ${book}`);
+    assertEquals(await curl(...code, "-I", `${base}/book`), "200 1.1 0");
+    assertEquals(await curl(...code, "-r", "0-9", `${base}/book`), "206 1.1 10");
+    assertEquals(await curl(`${base}/`, "-d", "a=ü"), "a=ü");
+    assertEquals(await client("curl", ["-sS", base, "-T", "-", "-X", "POST"], mib), mib);
+    const expect = ["-H", "Expect: 100-continue", "-H", "Content-Type: text/x"];
+    assertEquals(await client("curl", ["-sS", base, ...expect, "--data-binary", "@-"], mib), mib);
+    const tooMuch = ["-sS", base, ...code, "--data-binary", "@-"];
+    assertMatch(await client("curl", tooMuch, mib + mib), /^413 1\.1 /);
+  }],
+
+  ["fetch on Node, Deno and Bun", async (runtime) => {
+    await using server = await Process.start(runtime);
+    const base = `http://127.0.0.1:${server.port}`;
+    const book = JSON.stringify((await (await fetch(`${base}/book`)).text()).length);
+    const script = `
+      const ask = async (path, init) => {
+        const response = await fetch("${base}" + path, init);
+        return [response.status, (await response.text()).length];
+      };
+      const headers = { "Content-Type": "text/plain" };
+      const stream = () => new ReadableStream({ start(c) { c.enqueue(new Uint8Array(9)); c.close(); } });
+      const all = [
+        await ask("/book"), await ask("/none"), await ask("/book", { method: "HEAD" }),
+        await ask("/", { method: "POST", headers, body: "x".repeat(1000000) }),
+        await ask("/", { method: "POST", headers, body: stream(), duplex: "half" }),
+        ...await Promise.all(Array.from({ length: 20 }, () => ask("/book"))),
+      ];
+      console.log(JSON.stringify(all));
+      process.exit(0);`;
+    const expected = [[200, +book], [404, 13], [200, 0], [200, 1000000], [200, 9]]
+      .concat(Array(20).fill([200, +book]));
+    const evaluators: [string, string[]][] = [
+      ["node", ["-e"]],
+      ["deno", ["eval"]],
+      ["bun", ["-e"]],
+    ];
+    for (const [command, args] of evaluators) {
+      if (!await isInstalled(command)) continue;
+      const wrapped = `(async () => {${script}})()`;
+      const printed = await client(command, [...args, wrapped]);
+      assertEquals(JSON.parse(printed), expected, command);
+    }
+  }],
+
+  ["Python's http.client", async (runtime) => {
+    if (!await isInstalled("python3")) return;
+    await using server = await Process.start(runtime);
+    const book = JSON.stringify(
+      (await (await fetch(`http://127.0.0.1:${server.port}/book`)).text()).length,
+    );
+    const python = `
+import http.client
+c = http.client.HTTPConnection("127.0.0.1", ${server.port}, timeout=10)
+def ask(*args, **more):
+    c.request(*args, **more)
+    r = c.getresponse()
+    print(r.status, len(r.read()), r.will_close)
+ask("GET", "/book")
+ask("HEAD", "/book")
+ask("POST", "/", body=b"x" * 1000)
+ask("POST", "/", body=(b"abc" for _ in range(5)), encode_chunked=True)
+ask("PUT", "/", body=b"x")
+ask("POST", "/", body=b"x" * 3000000)
+`;
+    assertEquals(
+      await client("python3", ["-c", python]),
+      `200 ${book} False\n200 0 False\n200 1000 False\n200 15 False\n400 31 False\n413 57 True\n`,
+    );
+  }],
+
+  ["examples/hono.ts", async (runtime) => {
+    await using hono = Process.spawn(runtime, "examples/hono.ts", ["0"]);
+    const base = `http://127.0.0.1:${await hono.printed(/Listening at PORT (\d+)/)}`;
+    const ask = async (path: string, init?: RequestInit) => {
+      const response = await fetch(base + path, init);
+      return [response.status, await response.text(), response.headers.getSetCookie()];
+    };
+    assertEquals(await ask("/users/x"), [200, '{"name":"x"}', []]);
+    assertEquals(await ask("/users", { method: "POST", body: '{"a":1}' }), [201, '{"a":1}', []]);
+    assertEquals(await ask("/count"), [200, "1\n2\n3\n", []]);
+    const cookies = ["flavour=oat; Path=/; HttpOnly", "size=large; Path=/"];
+    assertEquals(await ask("/cookie"), [200, "Two cookies\n", cookies]);
+    assertEquals(await ask("/none"), [404, "404 Not Found", []]);
   }],
 
   ["examples/hello.ts", async (runtime) => {
