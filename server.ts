@@ -134,6 +134,8 @@ const MAX_EMPTY_LINES = 2;
 const LINGER_TIME = 2000;
 /** ... and up to so many bytes, so that the answer is not lost to a reset (9112 §9.6). */
 const LINGER_BYTES = 16777216;
+/** ... so many at a time. */
+const LINGER_PIECE = 16384;
 /** Seconds that running requests get to finish when the server stops. */
 const GRACE = 10;
 /** The clock's precision in milliseconds: a timeout may be late by three of these, never early. */
@@ -208,7 +210,9 @@ class DenoConnection implements Connection {
 
   constructor(tcp: Deno.TcpConn) {
     this.#tcp = tcp;
-    tcp.setNoDelay(true);
+    try {
+      tcp.setNoDelay(true); // else a small answer may wait for the one before to be acknowledged
+    } catch { /* The peer has gone already, which the first read will tell. */ }
   }
   get remoteAddress(): string {
     return this.#tcp.remoteAddr.hostname;
@@ -273,7 +277,6 @@ interface BunSocket {
   resume(): void;
   shutdown(): void;
   end(): void;
-  terminate(): void;
 }
 interface BunRuntime {
   listen(options: {
@@ -409,6 +412,7 @@ class BunListener implements Listener {
   readonly #backlog: number;
   readonly #refusal: Uint8Array | undefined;
   readonly #waiting: BunConnection[] = [];
+  #refusing = 0;
   #accepting: ((connection: Connection | null) => void) | undefined;
   #closed = false;
 
@@ -442,8 +446,15 @@ class BunListener implements Listener {
       connection.pause();
       this.#waiting.push(connection);
     } else {
-      void sayGoodbye(connection, this.#refusal ?? new Uint8Array());
+      void this.#refuse(connection);
     }
+  }
+  /** As many may be told so at a time as may wait. */
+  async #refuse(connection: Connection): Promise<void> {
+    if (this.#refusing >= this.#backlog) return connection.close();
+    this.#refusing++;
+    await sayGoodbye(connection, this.#refusal ?? new Uint8Array());
+    this.#refusing--;
   }
   accept(): Promise<Connection | null> {
     const connection = this.#waiting.shift();
@@ -474,7 +485,7 @@ async function sayGoodbye(connection: Connection, answer: Uint8Array): Promise<v
 async function drain(connection: Connection): Promise<void> {
   const timer = setTimeout(() => connection.close(), LINGER_TIME);
   try {
-    const waste = new Uint8Array(BODY_PIECE);
+    const waste = new Uint8Array(LINGER_PIECE);
     let count: number | null = 0;
     for (let total = 0; count !== null && total < LINGER_BYTES; total += count ?? 0) {
       count = await connection.read(waste);
@@ -1989,7 +2000,7 @@ class HttpConnection implements Patience {
           const flushed = this.#output.flush();
           if (flushed !== undefined) await flushed;
           if (this.#isDismissed()) return;
-          this.#await("head", this.#parser.begun ? this.#allowance : this.#idleTime);
+          this.#awaitHead();
           const read = this.#input.read();
           const count = typeof read === "number" ? read : await read;
           this.resumed();
@@ -2061,6 +2072,10 @@ class HttpConnection implements Patience {
     this.#since = this.#shared.clock.now();
     this.deadline = this.#since + Math.min(time, this.#idleTime);
   }
+  #awaitHead(): void {
+    if (this.#parser.begun) this.#await("head", this.#allowance);
+    else this.#await("head", this.#shared.stopping ? TICK : this.#idleTime);
+  }
   /** The client has nothing to do until further notice. */
   #awaitNothing(): void {
     this.#awaits = undefined;
@@ -2087,7 +2102,7 @@ class HttpConnection implements Patience {
       this.#shared.log.error?.(this.#late.message + this.#from());
       void this.#sendLate(this.#late);
     } else {
-      if (this.#awaits !== "close") {
+      if (this.#awaits !== "close" && !this.#shared.stopping) {
         this.#shared.log.error?.(`Connection closed due to idle timeout${this.#from()}`);
       }
       this.close(new DOMException("The client took too long", "TimeoutError"));
@@ -2132,7 +2147,7 @@ class HttpConnection implements Patience {
   /** Whether the connection goes rather than wait for another request. */
   #isDismissed(): boolean {
     const { stopping, crowded } = this.#shared;
-    return !this.#parser.begun && (stopping || (crowded && this.#answered > 0));
+    return (stopping || crowded) && !this.#parser.begun && this.#answered > 0;
   }
   /** The client has sent its last byte. */
   async #ended(): Promise<void> {
@@ -2418,9 +2433,13 @@ class HttpServer implements Server, Shared {
   readonly #permits: Semaphore;
   readonly #connections = new Set<HttpConnection>();
   #lingering = 0;
+  /** Connections that wait for a permit. */
+  #queued = 0;
+  readonly #stopped = Promise.withResolvers<void>();
+  #cutOff = false;
   #done!: () => void;
   #accepting = true;
-  #graceTimer: ReturnType<typeof setTimeout> | undefined;
+  #timers: ReturnType<typeof setTimeout>[] = [];
 
   constructor(listener: Listener, handler: Handler, options: ServeOptions) {
     this.handler = handler;
@@ -2457,18 +2476,29 @@ class HttpServer implements Server, Shared {
       pause = ACCEPT_PAUSE.first;
       this.log.debug?.("Client Connected");
       const permit = this.#permits.acquire();
-      if (permit !== undefined) {
-        this.crowded = true;
-        this.#dismissOne();
-        await permit;
-        this.crowded = false;
+      if (permit === undefined) {
+        this.#serve(connection);
+        continue;
       }
-      const served = new HttpConnection(this, connection);
-      this.#connections.add(served);
-      void served.run();
+      this.crowded = true;
+      this.#dismissOne();
+      this.#queued++;
+      const served = permit.then(() => {
+        this.#queued--;
+        this.#serve(connection);
+      });
+      // A server that stops takes in all that wait in the kernel's queue, which is lost else.
+      await Promise.race([served, this.#stopped.promise]);
+      this.crowded = false;
     }
     this.#accepting = false;
     this.#checkFinished();
+  }
+  #serve(connection: Connection): void {
+    const served = new HttpConnection(this, connection);
+    this.#connections.add(served);
+    if (this.#cutOff) served.close();
+    else void served.run();
   }
   /** Makes room by closing the connection that has been idle for longest. */
   #dismissOne(): void {
@@ -2509,22 +2539,33 @@ class HttpServer implements Server, Shared {
     if (this.stopping) return this.finished;
     this.stopping = true;
     this.log.info?.("Shutting down...");
-    this.#listener.close();
-    for (const connection of this.#connections) if (connection.isWaiting) connection.close();
-    this.#graceTimer = setTimeout(() => {
-      this.log.error?.(`${this.#connections.size} connections were cut off`);
-      const reason = new DOMException("The server is stopping", "AbortError");
-      for (const connection of this.#connections) connection.close(reason);
-    }, Math.min(graceSeconds * 1000, LONGEST_TIMER));
-    this.#checkFinished();
+    this.#stopped.resolve();
+    // One tick later, so that what has arrived by now is still taken in.
+    this.#timers = [
+      setTimeout(() => {
+        this.#listener.close();
+        for (const connection of this.#connections) if (connection.isWaiting) connection.close();
+      }, TICK),
+      setTimeout(() => this.#cutAllOff(), Math.min(graceSeconds * 1000, LONGEST_TIMER)),
+    ];
     return this.finished;
   }
   [Symbol.asyncDispose](): Promise<void> {
     return this.shutdown();
   }
+  /** Ends what has not finished in the time of grace. */
+  #cutAllOff(): void {
+    this.#cutOff = true;
+    this.#listener.close();
+    let count = this.#queued;
+    for (const connection of this.#connections) if (!connection.isWaiting) count++;
+    if (count > 0) this.log.error?.(`Connections cut off: ${count}`);
+    const reason = new DOMException("The server is stopping", "AbortError");
+    for (const connection of this.#connections) connection.close(reason);
+  }
   #checkFinished(): void {
-    if (!this.stopping || this.#accepting || this.#connections.size > 0) return;
-    clearTimeout(this.#graceTimer);
+    if (!this.stopping || this.#accepting || this.#connections.size + this.#queued > 0) return;
+    for (const timer of this.#timers) clearTimeout(timer);
     this.clock.stop();
     this.log.info?.("Stopped");
     this.#done();

@@ -978,7 +978,26 @@ Deno.test("shutdown finishes what runs, closes what is idle, and cuts off what i
   assertEquals([idle.closed, fresh.closed, stuck.text], [true, true, ""]);
   const [received] = parseResponses(running.text, [], true);
   assertEquals([received.body, field(received, "connection")], ["done", "close"]);
-  assert(lines.includes("1 connections were cut off"));
+  assert(lines.includes("Connections cut off: 1"));
+});
+
+Deno.test("what has arrived when the server stops is answered", async () => {
+  const server = start(async ({ path }) => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    return { body: path };
+  }, { maxConnections: 2 });
+  const clients = Array.from({ length: 10 }, () => server.connect());
+  for (const [i, client] of clients.entries()) client.send(get(`/${i}`));
+  await server.server.shutdown();
+  for (const [i, client] of clients.entries()) {
+    const [received] = parseResponses(client.text, ["GET"], true);
+    assertEquals([received.body, field(received, "connection")], [`/${i}`, "close"]);
+  }
+  // What nobody closes is cut off, even what has not got a permit yet.
+  const stuck = start(() => new Promise<never>(() => {}), { maxConnections: 1 });
+  for (let i = 0; i < 3; i++) stuck.connect().send(get());
+  await turns();
+  await stuck.server.shutdown(0.2);
 });
 
 Deno.test("options out of range are refused by name", () => {
