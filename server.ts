@@ -598,7 +598,7 @@ export class HeadParser {
   #expectation = "";
   #conditional = false;
   /** The last Host that was found valid: clients repeat it. */
-  #knownHost = "";
+  #knownHost: string | undefined;
 
   /** A parser for the heads of one connection. */
   constructor(limits: HeadLimits = {}) {
