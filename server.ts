@@ -616,6 +616,12 @@ export class HeadParser {
     return this.#state > EMPTY_LINE_LF;
   }
 
+  /** The method, once it has been seen; for an answer to a head that is refused. */
+  methodIn(bytes: Buffer, start: number): string {
+    if (this.#methodEnd === 0) return "";
+    return bytes.toString("latin1", start + this.#methodAt, start + this.#methodEnd);
+  }
+
   /** Gets ready for the next head. */
   reset(): void {
     this.#state = EMPTY_LINE;
@@ -842,14 +848,14 @@ export class HeadParser {
     if (version === "1.0") throw badField("Transfer-Encoding in HTTP/1.0");
     if (this.#contentLength >= 0) throw badField("both Transfer-Encoding and Content-Length");
     if (coding === "chunked") return;
-    const codings = coding.split(",").map((name) => name.trim());
+    const codings = coding.split(",").map(trim);
     if (codings.pop() !== "chunked") throw badField("the last transfer coding is not chunked");
     if (codings.includes("chunked") || codings.includes("")) throw badField("chunked twice");
     throw new HttpError(501, "The only transfer coding that is understood is chunked");
   }
   #keepsAlive(version: string): boolean {
     if (this.#connection === "") return version === "1.1";
-    const options = this.#connection.split(",").map((option) => option.trim());
+    const options = this.#connection.split(",").map(trim);
     return !options.includes("close") && (version === "1.1" || options.includes("keep-alive"));
   }
 }
@@ -871,8 +877,19 @@ function isName(bytes: Buffer, at: number, name: string): boolean {
 }
 
 /** Behind a gateway that turns "_" into "-", as CGI does, such a field would frame the message. */
+const UNDERSCORED = "a framing field is spelled with an underscore";
 function checkHyphen(bytes: Buffer, at: number): void {
-  if (bytes[at] === UNDERSCORE) throw badField("a framing field is spelled with an underscore");
+  if (bytes[at] === UNDERSCORE) throw badField(UNDERSCORED);
+}
+
+/** Takes spaces and tabs off both ends (9110 §5.6.3), and nothing else. */
+function trim(text: string): string {
+  let at = 0, end = text.length;
+  while (at < end && (text.charCodeAt(at) === SPACE || text.charCodeAt(at) === TAB)) at++;
+  while (end > at && (text.charCodeAt(end - 1) === SPACE || text.charCodeAt(end - 1) === TAB)) {
+    end--;
+  }
+  return text.substring(at, end);
 }
 
 /** 9112 §2.3: the exact form, in upper case. */
@@ -997,16 +1014,6 @@ export class HttpHeaders {
       yield [text.substring(at, colon).toLowerCase(), trim(text.substring(colon + 1, end))];
     }
   }
-}
-
-/** Takes spaces and tabs off both ends (9110 §5.6.3), and nothing else. */
-function trim(text: string): string {
-  let at = 0, end = text.length;
-  while (at < end && (text.charCodeAt(at) === SPACE || text.charCodeAt(at) === TAB)) at++;
-  while (end > at && (text.charCodeAt(end - 1) === SPACE || text.charCodeAt(end - 1) === TAB)) {
-    end--;
-  }
-  return text.substring(at, end);
 }
 
 /** What has been read from a connection and not yet been used. Everything is read through here. */
@@ -1144,6 +1151,7 @@ class ChunkFraming {
       this.done = true;
     } else { // Checked, and dropped: what they would mean is the head's to say (9110 §6.5.1).
       if (!TRAILER_LINE.test(line)) throw badField("a trailer line is not a field");
+      if (/^(content_length|transfer_encoding):/i.test(line)) throw badField(UNDERSCORED);
       if (++this.#trailerCount > this.#limits.maxHeaderCount) {
         throw new HttpError(431, `More than ${this.#limits.maxHeaderCount} trailer fields`);
       }
@@ -1508,12 +1516,13 @@ function errorReply(status: number, message?: string): HttpResponse {
   };
 }
 
-/** The bytes of an answer to a message that was refused; `fields` are lines to add. */
-function encodeRefusal({ status, message }: HttpError, now: Now, fields = ""): Uint8Array {
-  const reply = checkResponse(errorReply(status, message));
+/** The bytes of an answer to a message that was refused; `fields` are lines to add. Even then HEAD
+ * must not be answered with content (9110 §9.3.2). */
+function encodeRefusal(error: HttpError, now: Now, method: string, fields = ""): Uint8Array {
+  const reply = checkResponse(errorReply(error.status, error.message));
   const content = String(reply.content);
   const text = headText(reply, now.date, content.length, `${fields}Connection: close\r\n`);
-  return encoder.encode(text + content);
+  return encoder.encode(method === "HEAD" ? text : text + content);
 }
 
 /** Whether a response with this status can have content (9110 §6.4.1). */
@@ -1647,7 +1656,7 @@ function applyConditions(reply: Reply, request: HttpRequest): Reply {
 /** 9110 §14.2: one range of bytes is served, anything else is answered with the whole. */
 function applyRange(reply: Reply, range: string, ifRange: string | null, modified: number): Reply {
   const { content, etag } = reply;
-  const parts = /^bytes=[ \t]*([0-9]{0,15})-([0-9]{0,15})[ \t]*$/i.exec(range);
+  const parts = /^bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*$/i.exec(range);
   if (parts === null || parts[0].length === 0 || isStreamed(content)) return reply;
   if (ifRange !== null) { // 9110 §13.1.5: the very same representation, or the whole
     const same = ifRange.includes('"')
@@ -2113,7 +2122,7 @@ class HttpConnection implements Patience {
     this.#await("close", LINGER_TIME);
     this.#lingering = this.#shared.release();
     try {
-      await writeAll(this.#connection, encodeRefusal(late, this.#shared.clock));
+      await writeAll(this.#connection, this.#refusal(late));
       await this.#connection.closeWrite();
     } catch (error) {
       this.close(error);
@@ -2311,7 +2320,7 @@ class HttpConnection implements Patience {
   }
   /** Answers what can't be served, if it can be answered. */
   async #refuse(error: unknown): Promise<void> {
-    const { log, clock } = this.#shared;
+    const { log } = this.#shared;
     try {
       if (this.#late !== undefined) return await drain(this.#connection);
       if (this.#closed) return;
@@ -2320,8 +2329,13 @@ class HttpConnection implements Patience {
       }
       log.error?.(error.message + this.#from());
       await this.#output.flush();
-      await this.#linger(encodeRefusal(error, clock));
+      await this.#linger(this.#refusal(error));
     } catch { /* The client did not wait for it. */ }
+  }
+  #refusal(error: HttpError): Uint8Array {
+    const { bytes, start } = this.#input;
+    const method = this.#request?.head.method ?? this.#parser.methodIn(bytes, start);
+    return encodeRefusal(error, this.#shared.clock, method);
   }
   /** Sends a last answer so that it arrives. Nobody has to wait for a permit meanwhile. */
   async #linger(answer: Uint8Array): Promise<void> {
@@ -2387,7 +2401,7 @@ export interface Server extends AsyncDisposable {
 export function serve(handler: Handler, options: ServeOptions = {}): Server {
   const { port, backlog } = checkSettings(options);
   const busy = new HttpError(503, "Too many connections");
-  const refusal = encodeRefusal(busy, { second: 0, date: "" }, "Retry-After: 1\r\n");
+  const refusal = encodeRefusal(busy, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
   const { hostname, reusePort } = options;
   return serveOn(listen({ hostname, port, backlog, reusePort, refusal }), handler, options);
 }

@@ -669,6 +669,79 @@ Deno.test("what Fetch can't express is refused for toFetch", async () => {
   assertEquals(await see("GET / HTTP/1.1\r\nHost: 999.1.1.1\r\n\r\n"), 400);
 });
 
+Deno.test("preconditions and ranges, for whatever has a validator", async () => {
+  const strong = 'ETag: "a"',
+    weak = 'ETag: W/"a"',
+    dated = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT";
+  const same = "Sun, 06 Nov 1994 08:49:37 GMT", earlier = "Sun, 06 Nov 1994 08:49:36 GMT";
+  const rows: [has: string, asked: string, status: number][] = [
+    // 9110 §13.1.1: strong comparison
+    [strong, 'If-Match: "a"', 200],
+    [strong, 'If-Match: "b", "a"', 200],
+    [strong, 'If-Match: "b"', 412],
+    [strong, 'If-Match: W/"a"', 412],
+    [weak, 'If-Match: W/"a"', 412],
+    [weak, "If-Match: *", 200],
+    [dated, 'If-Match: "a"', 412],
+    [dated, "If-Match: *", 200],
+    ["X: y", 'If-Match: "a"', 200], // no validator, nothing to compare
+    // 9110 §13.1.2: weak comparison
+    [strong, 'If-None-Match: "a"', 304],
+    [strong, 'If-None-Match: W/"a"', 304],
+    [weak, 'If-None-Match: "a"', 304],
+    [weak, 'If-None-Match: W/"a"', 304],
+    [strong, 'If-None-Match: "b" , "a,b", "a"', 304],
+    [strong, 'If-None-Match: "b", "a,b"', 200],
+    [strong, 'If-None-Match: "A"', 200],
+    [strong, "If-None-Match: a", 200],
+    // 9110 §13.1.3 and §13.1.4, in the three forms of 9110 §5.6.7
+    [dated, `If-Modified-Since: ${same}`, 304],
+    [dated, "If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT", 304],
+    [dated, "If-Modified-Since: Sun Nov  6 08:49:37 1994", 304],
+    [dated, `If-Modified-Since: ${earlier}`, 200],
+    [dated, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37", 200],
+    [dated, "If-Modified-Since: Sun, 31 Feb 2020 08:49:37 GMT", 200],
+    [dated, "If-Modified-Since: Sun, 06 Nov 2020 24:49:37 GMT", 200],
+    [dated, "If-Modified-Since: 0", 200],
+    [dated, `If-Unmodified-Since: ${same}`, 200],
+    [dated, `If-Unmodified-Since: ${earlier}`, 412],
+    [dated, "If-Unmodified-Since: whenever", 200],
+    [strong, `If-Unmodified-Since: ${earlier}`, 200],
+    // 9110 §13.2.2: the order
+    [`${strong}\r\n${dated}`, `If-None-Match: "b"\r\nIf-Modified-Since: ${same}`, 200],
+    [`${strong}\r\n${dated}`, `If-Match: "a"\r\nIf-Unmodified-Since: ${earlier}`, 200],
+    [`${strong}\r\n${dated}`, `If-None-Match: "a"\r\nIf-Modified-Since: ${earlier}`, 304],
+    // 9110 §13.1.5
+    [strong, 'Range: bytes=1-2\r\nIf-Range: "a"', 206],
+    [strong, 'Range: bytes=1-2\r\nIf-Range: "b"', 200],
+    [weak, 'Range: bytes=1-2\r\nIf-Range: W/"a"', 200],
+    [dated, `Range: bytes=1-2\r\nIf-Range: ${same}`, 206],
+    [dated, `Range: bytes=1-2\r\nIf-Range: ${earlier}`, 200],
+    ["X: y", "Range: bytes=1-2", 206],
+  ];
+  for (const [has, asked, status] of rows) {
+    const headers = Object.fromEntries(has.split("\r\n").map((line) => line.split(": ")));
+    const [received] = await ask(() => ({ headers, body: "hello" }), get("/", `${asked}\r\n`));
+    assertEquals(received.status, status, `${has} and ${asked}`);
+    if (status === 206) {
+      assertEquals([received.body, field(received, "content-range")], ["el", "bytes 1-2/5"]);
+    }
+    if (status === 200) assertEquals(received.body, "hello");
+    if (status === 304) {
+      assertEquals([received.body, field(received, "etag")], ["", headers["ETag"]]);
+    }
+  }
+  // Only what is a 200 to GET or HEAD; and a stream is sent whole.
+  const headers = { ETag: '"a"' };
+  const asked = 'If-None-Match: "a"\r\nRange: bytes=0-0\r\n';
+  assertEquals((await ask(() => ({ status: 201, headers }), get("/", asked)))[0].status, 201);
+  assertEquals((await ask(() => ({ headers }), post("", asked)))[0].status, 200);
+  const stream = () => ({ body: new Response("hello").body });
+  assertEquals((await ask(stream, get("/", "Range: bytes=0-0\r\n")))[0].body, "hello");
+  const [beyond] = await ask(() => ({ body: "hello" }), get("/", "Range: bytes=5-\r\n"));
+  assertEquals([beyond.status, field(beyond, "content-range")], [416, "bytes */5"]);
+});
+
 // ── The application ──────────────────────────────────────────────────────────────────────────
 
 const JSON_TYPE = "Content-Type: application/json\r\n";

@@ -104,9 +104,20 @@ export const VECTORS: Vector[] = [
     ["a tab before the first field", "GET / HTTP/1.1\r\n\tHost: a\r\n\r\n"],
     ["a space before the request line", ` ${GET}`],
     ["a TLS handshake", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"],
-    ["an HTTP/2 preface's sequel", `${line("PRI / HTTP/1.1").slice(0, -2)}\n`],
+    ["CR and LF LF end the head", "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\n"],
     ["a NUL", "\0"],
   ]),
+  ...bad("9112 §2.2", 400, [
+    ["LF after two empty lines", `\r\n\r\n\n${GET}`],
+    ["CR CR LF before a request", `\r\r\n${GET}`],
+    ["CR LF inside a target", `GET /bo\r\nok HTTP/1.1\r\nHost: a\r\n\r\n`],
+  ]),
+  ...end("9112 §2.2", [[
+    "three empty lines between two requests",
+    `${GET}\r\n\r\n\r\n${GET}`,
+    200,
+    400,
+  ]]),
   ...ok("9112 §2.3", [
     ["HTTP/1.1", line("GET /book HTTP/1.1"), 200],
     ["a minor version to come", line("GET /book HTTP/1.2"), 200],
@@ -137,6 +148,29 @@ export const VECTORS: Vector[] = [
     ["HTTP/0.9", line("GET /book HTTP/0.9")],
     ["HTTP/3.0", line("GET /book HTTP/3.0")],
     ["HTTP/9.9", line("GET /book HTTP/9.9")],
+  ]),
+  ...ok("9112 §2.3", [[
+    "HTTP/1.2 may be chunked",
+    post("Transfer-Encoding: chunked\r\n", "1\r\nx\r\n0\r\n\r\n", "POST / HTTP/1.2"),
+    echo("x"),
+  ]]),
+  ...end("9112 §2.3", [[
+    "HTTP/1.2 may ask for close",
+    req({ line: "GET /book HTTP/1.2", fields: "Host: a\r\nConnection: close\r\n" }),
+    { status: 200, fields: { connection: "close" } },
+  ]]),
+  ...bad("9112 §2.3", 400, [
+    ["HTTP/1.2 needs a Host", req({ line: "GET /book HTTP/1.2", fields: "" })],
+    ["nothing behind the slash", line("GET /book HTTP/")],
+    ["no dot", line("GET /book HTTP/11")],
+    ["a sign", line("GET /book HTTP/+1.1")],
+    ["S", line("GET /book HTTPS/1.1")],
+    ["two digits of a later major version", line("GET /book HTTP/20.0")],
+  ]),
+  ...bad("9112 §2.3", 505, [
+    ["HTTP/2.0 without a Host", req({ line: "GET /book HTTP/2.0", fields: "" })],
+    ["HTTP/0.0", line("GET / HTTP/0.0")],
+    ["the HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
   ]),
 
   // ── 9112 §3: request line ─────────────────────────────────────────────────────────────────
@@ -218,6 +252,30 @@ export const VECTORS: Vector[] = [
     ["without a Host", req({ line: "GET http://a/book HTTP/1.1", fields: "" })],
     ["with a bad Host", req({ line: "GET http://a/book HTTP/1.1", fields: "Host: a b\r\n" })],
   ]),
+  ...ok("9112 §3.2.2", [["an empty port", target("http://a:/book"), 200], [
+    "a path that is not there",
+    target("http://a/x"),
+    404,
+  ], ["POST", post("Content-Length: 1\r\n", "x", "POST http://a/ HTTP/1.1"), echo("x")]]),
+  ...bad("9112 §3.2.2", 400, [
+    ["a port too large", target("http://a:65536/")],
+    ["a comma in the authority", target("http://a,b/")],
+    ["empty userinfo", target("http://@a/")],
+    ["@ behind a port", target("http://a:80@b/")],
+    ["a port and no host", target("http://:80/")],
+    ["a fragment", target("http://a/#b")],
+    ["a scheme alone", target("http:")],
+    ["no slashes", target("http:a")],
+    ["a longer scheme", target("httpx://a/")],
+    ["two Hosts", req({ line: "GET http://a/book HTTP/1.1", fields: "Host: a\r\nHost: a\r\n" })],
+    ["an empty Host", req({ line: "GET http://a/book HTTP/1.1", fields: "Host:\r\n" })],
+    ["a bad authority in HTTP/1.0", req({ line: "GET http://a:x/ HTTP/1.0", fields: "" })],
+  ]),
+  ...end("9112 §3.2.2", [[
+    "in HTTP/1.0 without a Host",
+    req({ line: "GET http://a/book HTTP/1.0", fields: "" }),
+    200,
+  ]]),
   ...bad("9112 §3.2.3", 501, [
     ["CONNECT", line("CONNECT a:443 HTTP/1.1")],
     ["CONNECT with a path", line("CONNECT / HTTP/1.1")],
@@ -225,6 +283,10 @@ export const VECTORS: Vector[] = [
   ...bad("9112 §3.2.3", 400, [
     ["an authority for GET", target("a:80")],
   ]),
+  ...bad("9112 §3.2.3", 400, [[
+    "connect in lower case is another method",
+    line("connect a:443 HTTP/1.1"),
+  ]]),
   ...ok("9112 §3.2.4", [
     ["OPTIONS *", line("OPTIONS * HTTP/1.1"), 400],
     ["OPTIONS of an authority alone", line("OPTIONS http://a HTTP/1.1"), 400],
@@ -233,6 +295,10 @@ export const VECTORS: Vector[] = [
     ["GET *", target("*")],
     ["OPTIONS **", line("OPTIONS ** HTTP/1.1")],
   ]),
+  ...bad("9112 §3.2.4", 400, [[
+    "options * in lower case is another method",
+    line("options * HTTP/1.1"),
+  ], ["OPTIONS *?", line("OPTIONS *?a HTTP/1.1")]]),
 
   // ── 9110 §7.2: Host ───────────────────────────────────────────────────────────────────────
   ...ok("9110 §7.2", [
@@ -284,6 +350,42 @@ export const VECTORS: Vector[] = [
     ["two in HTTP/1.0", old("Host: a\r\nHost: a\r\n")],
     ["a bad one in HTTP/1.0", old("Host: a b\r\n")],
   ]),
+  ...ok("9110 §7.2", [
+    ["the last port", host("a:65535"), 200],
+    ["port 0", host("a:0"), 200],
+    ["IPv4 in IPv6", host("[::ffff:1.2.3.4]"), 200],
+    ["IPv6 and an empty port", host("[::1]:"), 200],
+    ["the unspecified address", host("[::]"), 200],
+    ["eight groups", host("[1:2:3:4:5:6:7:8]"), 200],
+    ["upper case IPv6", host("[2001:DB8::A]"), 200],
+    ["a name of digits", host("1"), 200],
+    ["IPv4 that is a name", host("999.1.1.1"), 200],
+    ["a port with leading zeros", host("a:00080"), 200],
+    ["%zz is not, %7a is", host("%7a"), 200],
+  ]),
+  ...bad("9110 §7.2", 400, [
+    ["%zz", host("a%zz")],
+    ["percent at the end", host("a%")],
+    ["two ::", host("[1::2::3]")],
+    ["five digits in a group", host("[12345::]")],
+    [":::", host("[:::]")],
+    ["seven groups", host("[1:2:3:4:5:6:7]")],
+    ["a zone", host("[fe80::1%25eth0]")],
+    ["a bad IPv4 in IPv6", host("[::ffff:1.2.3.256]")],
+    ["more behind a bracket", host("[::1]a")],
+    ["more before a bracket", host("a[::1]")],
+    ["two literals", host("[::1][::1]")],
+    ["a caret", host("a^b")],
+    ["a quote", host('"a"')],
+    ["an empty bracket and a port", host("[]:80")],
+    ["g in IPv6", host("[::g]")],
+    ["a port of a space", host("a: 80")],
+    ["a NUL", host("a\0b")],
+    ["five digits, too large", host("a:99999")],
+    ["empty in HTTP/1.0", old("Host:\r\n")],
+    ["IPv4 not last in IPv6", host("[::1.2.3.4:1]")],
+    ["an open group at the end", host("[1:2:3:4:5:6:7:]")],
+  ]),
 
   // ── 9112 §5: fields ───────────────────────────────────────────────────────────────────────
   ...ok("9112 §5.1", [
@@ -314,12 +416,21 @@ export const VECTORS: Vector[] = [
     ["a value that does not end", `GET / HTTP/1.1\r\nX: ${"x".repeat(20000)}`],
     ["a name that does not end", `GET / HTTP/1.1\r\n${"x".repeat(20000)}`],
   ]),
+  ...bad("9112 §5.1", 400, [
+    ["Transfer_encoding, one underscore", fields("Transfer_Encoding: x\r\n")],
+    ["content_length in HTTP/1.0", old("content_length: 1\r\n")],
+    ["a colon alone", fields(":\r\n")],
+    ["a comma in the name", fields("X,Y: z\r\n")],
+    ["CR in the name", fields("X\rY: z\r\n")],
+    ["a space before CRLF's colonless line", fields("Host \r\n")],
+  ]),
   ...bad("9112 §5.2", 400, [
     ["folding with a space", fields("X: a\r\n b\r\n")],
     ["folding with a tab", fields("X: a\r\n\tb\r\n")],
     ["an empty folded line", fields("X: a\r\n \r\n")],
     ["a folded coding", post("X: y\r\n Transfer-Encoding: chunked\r\n", "0\r\n\r\n")],
   ]),
+  ...bad("9112 §5.2", 400, [["a folded last line", fields("X: a\r\n\t\r\n")]]),
   ...ok("9110 §5.5", [
     ["obs-text", fields("X: \x80\xff\r\n"), 200],
     ["a tab inside", fields("X: a\tb\r\n"), 200],
@@ -361,12 +472,56 @@ export const VECTORS: Vector[] = [
     ["identity, chunked", coded("identity,chunked")],
     ["an unknown one, chunked", coded("x-made-up, chunked")],
   ]),
+  ...ok("9112 §6.1", [["TE in mixed case", coded("cHuNkEd", "1\r\nx\r\n0\r\n\r\n"), echo("x")], [
+    "the name in any case",
+    post("tRANSFER-eNCODING: chunked\r\n", "1\r\nx\r\n0\r\n\r\n"),
+    echo("x"),
+  ], ["TE is another field", fields("TE: trailers\r\n"), 200]]),
+  ...bad("9112 §6.1", 400, [
+    ["a NUL before it", coded("\0chunked")],
+    ["a NUL behind it", coded("chunked\0")],
+    ["a vertical tab behind it", coded("chunked\x0b")],
+    ["a comma behind it", coded("chunked,")],
+    ["NBSP before it", coded("\xa0chunked")],
+    ["a semicolon", coded("chunked;")],
+    ["chunked identity", coded("chunked identity")],
+    [
+      "chunked, then identity on another line",
+      post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"),
+    ],
+    [
+      "identity, then chunked on another line",
+      post("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n"),
+    ],
+    ["an empty one, then chunked", post("Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n")],
+    ["behind a bare LF and a space", post("X: y\n Transfer-Encoding: chunked\r\n")],
+    ["behind a bare CR", post("X: y\rTransfer-Encoding: chunked\r\n")],
+    ["a tab before the colon", post("Transfer-Encoding\t: chunked\r\n")],
+    [
+      "before the first field, behind a space",
+      req({ line: "POST / HTTP/1.1", fields: " Transfer-Encoding: chunked\r\nHost: a\r\n" }),
+    ],
+    [
+      "with Content-Length and gzip, chunked",
+      post("Transfer-Encoding: gzip, chunked\r\nContent-Length: 5\r\n"),
+    ],
+    [
+      "gzip, chunked in HTTP/1.0",
+      post("Transfer-Encoding: gzip, chunked\r\n", "", "POST / HTTP/1.0"),
+    ],
+    ["for GET with Content-Length", fields("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n")],
+    ["chunked, gzip, chunked", coded("chunked, gzip, chunked")],
+  ]),
   // §6.3 says MUST be 400 where the last coding is not chunked; that goes before §6.1's SHOULD be 501.
   ...bad("9112 §6.3", 400, [
     ["gzip alone", coded("gzip")],
     ["identity alone", coded("identity")],
     ["chunked is not the last", coded("chunked, gzip")],
   ]),
+  ...bad("9112 §6.3", 400, [["deflate alone", coded("deflate")], [
+    "gzip, xchunked",
+    coded("gzip, xchunked"),
+  ]]),
   ...ok("9112 §6.2", [
     ["a length", sized("5"), echo("hello")],
     ["0", sized("0", ""), 200],
@@ -406,6 +561,45 @@ export const VECTORS: Vector[] = [
     ["2^64 + 5", sized("18446744073709551621")],
     ["a thousand digits", sized("9".repeat(1000))],
   ]),
+  ...ok("9112 §6.2", [
+    ["white space around it", post("Content-Length: \t1 \t\r\n", "x"), echo("x")],
+    ["many leading zeros", sized(`${"0".repeat(40)}1`, "x"), echo("x")],
+    [
+      "content for a path that is not there",
+      req({ line: "GET /x HTTP/1.1", fields: "Host: a\r\nContent-Length: 3\r\n", body: "abc" }) +
+      GET,
+      404,
+      200,
+    ],
+  ]),
+  ...end("9112 §6.2", [[
+    "a length in HTTP/1.0",
+    post("Content-Length: 1\r\n", "x", "POST / HTTP/1.0"),
+    echo("x"),
+  ], ["no length in HTTP/1.0 is no content", post("", "", "POST / HTTP/1.0"), {
+    status: 200,
+    fields: { "content-length": "0" },
+  }]]),
+  ...bad("9112 §6.2", 400, [
+    ["a comma behind it", sized("5,")],
+    ["a comma before it", sized(",5")],
+    ["a tab inside", sized("5\t5")],
+    ["a semicolon", sized("5;")],
+    ["quotes", sized('"5"')],
+    ["twice, one empty", post("Content-Length: 5\r\nContent-Length:\r\n")],
+    ["Infinity", sized("Infinity")],
+    ["a minus zero", sized("-0")],
+    ["a space before the colon", post("Content-Length : 5\r\n", "hello")],
+    ["a bad one for GET", fields("Content-Length: x\r\n")],
+    ["a NUL in it", sized("5\0")],
+  ]),
+  ...bad("9112 §6.2", 413, [["one byte too many, for GET", fields("Content-Length: 1048577\r\n")], [
+    "in HTTP/1.0",
+    post("Content-Length: 1048577\r\n", "", "POST / HTTP/1.0"),
+  ], [
+    "for PUT, which the application doesn't read",
+    post("Content-Length: 1048577\r\n", "", "PUT / HTTP/1.1"),
+  ]]),
 
   // ── 9112 §7.1: chunks ─────────────────────────────────────────────────────────────────────
   ...ok("9112 §7.1", [
@@ -454,6 +648,23 @@ export const VECTORS: Vector[] = [
     ["2^64 - 1", chunked("ffffffffffffffff\r\n")],
     ["the limit in all", chunked("5\r\nhello\r\nffffc\r\n")],
   ]),
+  ...ok("9112 §7.1", [[
+    "the limit, in one chunk",
+    chunked(`100000\r\n${"x".repeat(1048576)}\r\n0\r\n\r\n`),
+    200,
+  ], ["a last chunk of sixteen zeros", chunked("0000000000000000\r\n\r\n"), 200]]),
+  ...bad("9112 §7.1", 400, [
+    ["a tab after it", chunked("5\t\r\nhello\r\n")],
+    ["a vertical tab", chunked("\x0b5\r\nhello\r\n")],
+    ["a point", chunked("5.0\r\nhello\r\n")],
+    ["an h", chunked("5h\r\nhello\r\n")],
+    ["seventeen digits of f", chunked("fffffffffffffffff\r\n")],
+    ["seventeen zeros", chunked("00000000000000000\r\n\r\n")],
+    ["CR CR LF after the size", chunked("5\r\r\nhello\r\n")],
+    ["LF in place of the last CRLF", chunked("0\r\n\n")],
+    ["an obs-text digit", chunked("\xb2\r\n")],
+    ["LF after the last size", chunked("0\n\r\n")],
+  ]),
   ...ok("9112 §7.1.1", [
     ["a name", chunked("5;a\r\nhello\r\n0\r\n\r\n"), echo("hello")],
     ["a name and a value", chunked("5;a=b;c=d\r\nhello\r\n0;e\r\n\r\n"), echo("hello")],
@@ -480,6 +691,24 @@ export const VECTORS: Vector[] = [
     ["more than 4096 bytes in all", chunked(`1;${"a".repeat(999)}\r\nx\r\n`.repeat(5))],
     ["that do not end", chunked(`5;${"a".repeat(20000)}`)],
   ]),
+  ...ok("9112 §7.1.1", [
+    ["an empty quoted value", chunked('1;a=""\r\nx\r\n0\r\n\r\n'), echo("x")],
+    ["obs-text in quotes", chunked('1;a="\xe9"\r\nx\r\n0\r\n\r\n'), echo("x")],
+    ["an escaped backslash", chunked('1;a="\\\\"\r\nx\r\n0\r\n\r\n'), echo("x")],
+    ["a tab in quotes", chunked('1;a="\t"\r\nx\r\n0\r\n\r\n'), echo("x")],
+  ]),
+  ...bad("9112 §7.1.1", 400, [
+    ["two semicolons", chunked("5;;a\r\nhello\r\n")],
+    ["a value without a name", chunked("5;=a\r\nhello\r\n")],
+    ["a semicolon at the end", chunked("5;a;\r\nhello\r\n")],
+    ["more behind a quote", chunked('5;a="b"c\r\nhello\r\n')],
+    ["an escaped control character", chunked('5;a="\\\x01"\r\nhello\r\n')],
+    ["NUL in quotes", chunked('5;a="\0"\r\nhello\r\n')],
+    ["obs-text in a name", chunked("5;\xe9\r\nhello\r\n")],
+    ["two words", chunked("5;a b\r\nhello\r\n")],
+    ["on the last chunk too", chunked("0;\r\n\r\n")],
+    ["LF ends it", chunked("5;a\nhello\r\n")],
+  ]),
   ...ok("9112 §7.1.2", [
     ["a trailer field", chunked("5\r\nhello\r\n0\r\nX: y\r\n\r\n"), echo("hello")],
     ["one that frames is dropped like any other", chunked("0\r\nContent-Length: 9\r\n\r\n"), 200],
@@ -498,6 +727,20 @@ export const VECTORS: Vector[] = [
     ["one hundred and one", chunked(`0\r\n${MANY(101)}\r\n`)],
     ["more than 16384 bytes", chunked(`0\r\nX: ${"x".repeat(16384)}\r\n\r\n`)],
     ["that do not end", chunked(`0\r\nX: ${"x".repeat(20000)}`)],
+  ]),
+  ...ok("9112 §7.1.2", [["a Host is dropped", chunked("0\r\nHost: b\r\n\r\n") + GET, 200, 200], [
+    "a coding is dropped",
+    chunked("0\r\nTransfer-Encoding: gzip\r\n\r\n") + GET,
+    200,
+    200,
+  ], ["obs-text in its value", chunked("0\r\nX: \xff\r\n\r\n"), 200]]),
+  ...bad("9112 §7.1.2", 400, [
+    ["a space before the first", chunked("0\r\n X: y\r\n\r\n")],
+    ["no name", chunked("0\r\n: y\r\n\r\n")],
+    ["CR in its value", chunked("0\r\nX: a\rb\r\n\r\n")],
+    ["DEL", chunked("0\r\nX: \x7f\r\n\r\n")],
+    ["a request in their place", chunked("0\r\nGET / HTTP/1.1\r\n\r\n")],
+    ["Content_Length", chunked("0\r\nContent_Length: 5\r\n\r\n")],
   ]),
 
   // ── 9112 §9: the connection ───────────────────────────────────────────────────────────────
@@ -519,6 +762,26 @@ export const VECTORS: Vector[] = [
     ["HTTP/1.0", old(""), { status: 200, fields: { "connection": "close" } }],
     ["HTTP/1.0 with another option", old("Connection: x\r\n"), 200],
     ["close beats keep-alive in HTTP/1.0", old("Connection: keep-alive, close\r\n"), 200],
+  ]),
+  ...ok("9112 §9.3", [
+    ["keep-alive, two in HTTP/1.0", old("Connection: keep-alive\r\n").repeat(2), 200, 200],
+    ["keep-alive on a second line", old("Connection: x\r\nConnection: Keep-Alive\r\n"), 200],
+    ["NBSP before close", fields("Connection: \xa0close\r\n"), 200],
+    ["empty members", old("Connection: , ,keep-alive,\r\n"), 200],
+  ]),
+  ...end("9112 §9.3", [
+    ["HTTP/1.0 behind HTTP/1.1", GET + old(""), 200, {
+      status: 200,
+      fields: { connection: "close" },
+    }],
+    [
+      "close on another line beats keep-alive in HTTP/1.0",
+      old("Connection: close\r\nConnection: keep-alive\r\n"),
+      200,
+    ],
+    ["what is behind HTTP/1.0 is not answered", old("") + GET, 200],
+    ["NBSP before keep-alive", old("Connection: \xa0keep-alive\r\n"), 200],
+    ["a word that only holds keep-alive", old("Connection: keep-alives\r\n"), 200],
   ]),
   ...ok("9112 §9.3.2", [
     [
@@ -572,6 +835,24 @@ export const VECTORS: Vector[] = [
     ["a hidden request behind an unknown coding", coded("gzip, chunked", "0\r\n\r\n") + GET, 501],
     ["content too large, and what is behind it", sized("1048577") + GET, 413],
   ]),
+  ...end("9112 §9.3.2", [[
+    "chunked, then a bad one",
+    chunked("1\r\nx\r\n0\r\n\r\n") + line("GET /  HTTP/1.1"),
+    echo("x"),
+    400,
+  ], [
+    "CL.TE",
+    post(
+      "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+      "5c\r\nGPOST / HTTP/1.1\r\n\r\n0\r\n\r\n",
+    ),
+    400,
+  ], [
+    "bad unread content behind an answer",
+    GET + post("Transfer-Encoding: chunked\r\n", "x\r\n", "PUT / HTTP/1.1"),
+    200,
+    400,
+  ]]),
   ...end("9112 §9.6", [
     ["close", fields("Connection: close\r\n"), { status: 200, fields: { "connection": "close" } }],
     ["in upper case", fields("Connection: CLOSE\r\n"), 200],
@@ -579,6 +860,22 @@ export const VECTORS: Vector[] = [
     ["on a second line", fields("Connection: keep-alive\r\nConnection: close\r\n"), 200],
     ["what is behind it is not answered", fields("Connection: close\r\n") + GET, 200],
     ["behind another", GET + fields("Connection: close\r\n"), 200, 200],
+  ]),
+  ...end("9112 §9.6", [
+    ["on a 404", req({ line: "GET /x HTTP/1.1", fields: "Host: a\r\nConnection: close\r\n" }), {
+      status: 404,
+      fields: { connection: "close" },
+    }],
+    ["on HEAD", req({ line: "HEAD /x HTTP/1.1", fields: "Host: a\r\nConnection: close\r\n" }), {
+      status: 404,
+      body: "",
+      fields: { connection: "close" },
+    }],
+    ["on content", post("Connection: close\r\nContent-Length: 1\r\n", "x") + GET, echo("x")],
+    ["on a 304", fields("Connection: close\r\nIf-None-Match: *\r\n"), {
+      status: 304,
+      fields: { connection: "close", "content-length": null },
+    }],
   ]),
 
   // ── 9110: semantics ───────────────────────────────────────────────────────────────────────
@@ -592,6 +889,19 @@ export const VECTORS: Vector[] = [
     // Methods are case-sensitive: to the protocol this is none that has no content in its answer.
     ["head in lower case", line("head /x HTTP/1.1"), { status: 404, body: "404 Not Found" }],
   ]),
+  ...end("9110 §9.3.2", [[
+    "HEAD refused with 413 has no body",
+    req({ line: "HEAD /x HTTP/1.1", fields: "Host: a\r\nContent-Length: 1048577\r\n" }),
+    { status: 413, body: "" },
+  ], [
+    "HEAD refused with 417 has no body",
+    req({ line: "HEAD /x HTTP/1.1", fields: "Host: a\r\nExpect: x\r\n" }),
+    { status: 417, body: "" },
+  ], ["a refused HEAD has no body", req({ line: "HEAD /x HTTP/1.1", fields: "Host: a b\r\n" }), {
+    status: 400,
+    body: "",
+    fields: { connection: "close" },
+  }]]),
   ...ok("9110 §9.3.3", [
     ["JSON", json('{"a":1}'), { status: 200, body: '{\n  "a": 1,\n  "id": 1\n}' }],
     ["+json", json("{}", "application/problem+json; a=b"), 200],
@@ -599,6 +909,11 @@ export const VECTORS: Vector[] = [
     ["JSON that is no object", json("[]"), 400],
     ["JSON of nothing", json(""), { status: 200, fields: { "content-length": "0" } }],
   ]),
+  ...ok("9110 §9.3.3", [["a JSON string", json('"a"'), 400], ["null", json("null"), 400], [
+    "type in upper case",
+    json('{"id":9}', "APPLICATION/JSON; charset=utf-8"),
+    { status: 200, body: '{\n  "id": 1\n}' },
+  ], ["another type that holds json", json("{", "text/json"), { status: 200, body: "{" }]]),
   ...ok("9110 §10.1.1", [
     ["100-continue without content is not answered", fields("Expect: 100-continue\r\n"), 200],
     ["with a length of 0", post("Expect: 100-continue\r\nContent-Length: 0\r\n"), 200],
@@ -622,6 +937,16 @@ export const VECTORS: Vector[] = [
     ["twice", fields("Expect: 100-continue\r\nExpect: 100-continue\r\n")],
     ["with a parameter", fields("Expect: 100-continue;a=b\r\n")],
   ]),
+  ...ok("9110 §10.1.1", [[
+    "in HTTP/1.0 with keep-alive",
+    old("Expect: 100-continue\r\nConnection: keep-alive\r\n"),
+    200,
+  ]]),
+  ...bad("9110 §10.1.1", 417, [
+    ["with content", post("Expect: x\r\nContent-Length: 5\r\n", "hello")],
+    ["for HTTP/1.2", req({ line: "GET / HTTP/1.2", fields: "Host: a\r\nExpect: x\r\n" })],
+    ["NBSP before 100-continue", fields("Expect: \xa0100-continue\r\n")],
+  ]),
   ...ok("9110 §13.1.1", [
     ["If-Match: *", fields("If-Match: *\r\n"), 200],
     ["another tag", fields('If-Match: "x"\r\n'), 412],
@@ -634,6 +959,11 @@ export const VECTORS: Vector[] = [
       404,
     ],
   ]),
+  ...ok("9110 §13.1.1", [["a weak tag never matches", fields('If-Match: W/"x"\r\n'), 412], [
+    "for HEAD",
+    req({ line: "HEAD /book HTTP/1.1", fields: 'Host: a\r\nIf-Match: "x"\r\n' }),
+    412,
+  ]]),
   ...ok("9110 §13.1.2", [
     ["If-None-Match: *", fields("If-None-Match: *\r\n"), {
       status: 304,
@@ -651,6 +981,15 @@ export const VECTORS: Vector[] = [
     ["for POST it is the application's", post("If-None-Match: *\r\n"), 200],
     ["behind a 304", fields("If-None-Match: *\r\n") + GET, 304, 200],
   ]),
+  ...ok("9110 §13.1.2", [["several others", fields('If-None-Match: "x", W/"y"\r\n'), 200], [
+    "for the page",
+    req({ line: "GET / HTTP/1.1", fields: "Host: a\r\nIf-None-Match: *\r\n" }),
+    304,
+  ], [
+    "for what is not there",
+    req({ line: "GET /x HTTP/1.1", fields: "Host: a\r\nIf-None-Match: *\r\n" }),
+    404,
+  ]]),
   ...ok("9110 §13.1.3", [
     [
       "there is no Last-Modified to compare",
@@ -691,10 +1030,33 @@ export const VECTORS: Vector[] = [
     ],
     ["for POST it means nothing", post("Content-Length: 1\r\nRange: bytes=0-0\r\n", "x"), 200],
   ]),
+  ...ok("9110 §14.2", [
+    ["a huge last position", range("bytes=0-99999999999999999999"), 206],
+    ["two Range fields", fields("Range: bytes=0-0\r\nRange: bytes=1-1\r\n"), 200],
+    ["nothing behind =", range("bytes="), 200],
+    ["no =", range("bytes"), 200],
+    ["a suffix longer than all", range("bytes=-999999"), 206],
+    [
+      "for what is not there",
+      req({ line: "GET /x HTTP/1.1", fields: "Host: a\r\nRange: bytes=0-0\r\n" }),
+      404,
+    ],
+    ["for the page", req({ line: "GET / HTTP/1.1", fields: "Host: a\r\nRange: bytes=0-0\r\n" }), {
+      status: 206,
+      fields: { "content-length": "1", "content-type": "text/html; charset=utf-8" },
+    }],
+    ["If-Match fails before it", range("bytes=0-0", 'If-Match: "x"\r\n'), 412],
+  ]),
   ...ok("9110 §14.4", [
     ["beyond the end", range("bytes=99999-"), 416],
     ["the last no bytes", range("bytes=-0"), 416],
   ]),
+  ...ok("9110 §14.4", [["a huge first position", range("bytes=99999999999999999999-"), 416], [
+    "beyond the end, then another",
+    range("bytes=99999-") + GET,
+    416,
+    200,
+  ]]),
   ...ok("9110 §13.1.5", [
     ["another tag gets the whole", range("bytes=0-0", 'If-Range: "x"\r\n'), 200],
     ["a weak tag gets the whole", range("bytes=0-0", 'If-Range: W/"x"\r\n'), 200],
