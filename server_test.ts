@@ -881,7 +881,14 @@ Deno.test("a client that ends its side gets its answers", async () => {
 });
 
 Deno.test("a client that ends in the middle of a head is told", async () => {
-  for (const [text, status] of [["GET / HT", [400]], ["\r\n", []], ["", []]] as const) {
+  for (
+    const [text, status] of [
+      ["GET / HT", [400]],
+      [`${get()}HEAD`, [200, 400]],
+      ["\r\n", []],
+      ["", []],
+    ] as const
+  ) {
     await using server = start(() => ({}));
     const client = server.connect();
     client.send(text);
