@@ -23,8 +23,9 @@
  */
 
 import { Buffer } from "node:buffer";
+import { write } from "node:fs";
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { parseArgs, promisify } from "node:util";
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
 // 1. Limits and options
@@ -147,6 +148,10 @@ const TICK = 100;
 const ACCEPT_PAUSE = { first: 5, longest: 1000 };
 /** The longest time that `setTimeout` takes, in milliseconds. */
 const LONGEST_TIMER = 2 ** 31 - 1;
+/** Characters of the log that may wait for whoever reads it; further lines are lost, and counted. */
+const MAX_LOG = 1048576;
+/** Milliseconds that a server which has stopped waits for the last of its log to be taken. */
+const LOG_TIME = 1000;
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
 // 2. Transport
@@ -495,6 +500,13 @@ async function drain(connection: Connection): Promise<void> {
     }
   } catch { /* The peer is gone, or its time is up. */ }
   clearTimeout(timer);
+}
+
+/** Writes some bytes to the standard error, and tells how many. Unlike `process.stderr`, which stops
+ * the whole process on Deno, and gathers without bound on Bun, it waits for a reader that is slow. */
+async function writeError(bytes: Uint8Array): Promise<number> {
+  if (typeof Bun === "undefined") return await Deno.stderr.write(bytes);
+  return (await promisify(write)(2, bytes)).bytesWritten;
 }
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -2658,9 +2670,12 @@ function readArguments(args: string[]) {
   return { options, delay, level, help: values.help, version: values.version };
 }
 
-/** Writes log lines to the standard error, all those of one turn of the event loop at once. */
+/** Writes log lines to the standard error: all those of one turn of the event loop at once, and
+ * those that come while a write is under way in the next one. */
 class LineLog {
   #lines = "";
+  #lost = 0;
+  #writing: Promise<void> | undefined;
   #stamp = "";
   #second = 0;
 
@@ -2673,18 +2688,35 @@ class LineLog {
       debug: level < LEVELS.indexOf("debug") ? undefined : line("DEBUG"),
     };
   }
-  flush = (): void => {
-    const lines = this.#lines;
-    this.#lines = "";
-    if (lines !== "") process.stderr.write(lines);
-  };
+  /** Waits until all of it has been taken, for a bounded time. */
+  async finish(): Promise<void> {
+    await Promise.race([this.#writing, new Promise((resolve) => setTimeout(resolve, LOG_TIME))]);
+  }
   #add(name: string, message: string): void {
+    if (this.#lines.length + message.length > MAX_LOG) {
+      this.#lost++;
+      return;
+    }
     const now = Date.now();
     const second = Math.floor(now / 1000);
     if (second !== this.#second) this.#stamp = timestamp(new Date(now));
     this.#second = second;
-    if (this.#lines === "") setTimeout(this.flush, 0);
     this.#lines += `${this.#stamp} - ${name} - ${message}\n`;
+    this.#writing ??= this.#writeAll();
+  }
+  async #writeAll(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    while (this.#lines !== "") {
+      const bytes = encoder.encode(this.#lines);
+      const lost = this.#lost;
+      this.#lines = "";
+      this.#lost = 0;
+      if (lost > 0) this.#add("ERROR", `Log lines lost: ${lost}`);
+      try {
+        for (let sent = 0; sent < bytes.length;) sent += await writeError(bytes.subarray(sent));
+      } catch { /* A log that nobody reads any more is no reason to stop. */ }
+    }
+    this.#writing = undefined;
   }
 }
 
@@ -2718,7 +2750,6 @@ async function main(): Promise<void> {
     return handler(request);
   };
   const lines = new LineLog();
-  process.stderr.on("error", () => {}); // A log that nobody reads any more is no reason to stop.
   let server: Server;
   try {
     server = serve(delay > 0 ? delayed : handler, { ...options, log: lines.at(level) });
@@ -2736,7 +2767,7 @@ async function main(): Promise<void> {
   process.on("SIGINT", stop);
   process.on("SIGTERM", stop);
   await server.finished;
-  lines.flush();
+  await lines.finish();
   process.exit(0);
 }
 

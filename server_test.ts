@@ -21,6 +21,8 @@ import {
   type ServeOptions,
 } from "./server.ts";
 import { SCENARIOS } from "./tests/blackbox.ts";
+import { FakeClock } from "./tests/clock.ts";
+import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
@@ -1011,6 +1013,55 @@ Deno.test("a request that takes too long to arrive is 408", async () => {
   }));
 });
 
+for (const limit of [1, 300]) {
+  const chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const rows: [
+    what: string,
+    option: keyof ServeOptions,
+    sent: string,
+    drop: string,
+    answer: RegExp,
+  ][] = [
+    ["no byte at all", "idleTimeout", "", "", /^$/],
+    ["nothing after an answer", "idleTimeout", get(), "", /^HTTP\/1.1 200 [^]*hello$/],
+    ["an answer that nobody reads", "idleTimeout", get("/unread"), "", /^$/],
+    ["half a head", "idleTimeout", "GET / HT", "", /^HTTP\/1.1 408 /],
+    ["half a body", "idleTimeout", post("x".repeat(9)).slice(0, -4), "", /^HTTP\/1.1 408 /],
+    ["a line that trickles in", "requestTimeout", "G", "E", /^HTTP\/1.1 408 /],
+    ["a field that trickles in", "requestTimeout", get().slice(0, -4), "x", /^HTTP\/1.1 408 /],
+    ["a body that trickles in", "requestTimeout", post("x".repeat(999)).slice(0, -990), "x", /408/],
+    ["a chunk size that trickles in", "requestTimeout", chunked, "0", /^HTTP\/1.1 408 /],
+    ["chunks that trickle in", "requestTimeout", chunked, "1\r\nx\r\n", /^HTTP\/1.1 408 /],
+  ];
+  for (const [what, option, sent, drop, answer] of rows) {
+    Deno.test(`${option} of ${limit} s: ${what}`, async () => {
+      using clock = new FakeClock();
+      const options = { idleTimeout: 1000, requestTimeout: 1000, [option]: limit };
+      const server = start(async (request) => {
+        await request.bytes();
+        return { body: "hello" };
+      }, options);
+      const client = server.connect();
+      client.stalled = sent.includes("unread");
+      client.send(sent);
+      const isOver = () => client.ended || client.closed;
+      for (let tenth = 0; tenth < 9 && !isOver(); tenth++) {
+        await clock.advance(limit / 10);
+        client.send(drop);
+      }
+      if (!isOver()) await clock.advance(limit / 10 - 0.05);
+      while (!isOver() && clock.seconds < limit + 5) await clock.advance(0.05);
+      const { seconds } = clock;
+      assert(seconds >= limit - 0.001 && seconds <= limit + 0.5, `after ${seconds} s`);
+      assertMatch(client.text, answer);
+      client.end();
+      void server.server.shutdown();
+      await clock.advance(20);
+      await server.server.finished;
+    });
+  }
+}
+
 Deno.test("a handler's own time is not limited, nor counted", async () => {
   const slow: Handler = async (request) => {
     await new Promise((resolve) => setTimeout(resolve, 900));
@@ -1155,7 +1206,8 @@ const RUN = isGranted("run") && isGranted("net");
 
 for (const runtime of RUNTIMES) {
   const missing = !RUN || !await isInstalled(runtime.command);
-  for (const [name, run] of SCENARIOS) {
+  for (const [name, run, only = runtime.name] of [...SCENARIOS, ...FAULTS]) {
+    if (only !== runtime.name) continue;
     Deno.test(`${runtime.name}: ${name}`, { ignore: missing }, () => run(runtime));
   }
 }

@@ -1,10 +1,20 @@
-/** A server for the tests that need other handlers than the application's: run it as server.ts. */
+/** A server for the tests that need other handlers than the application's: run it as server.ts. It
+ * takes `--port`, `--max-connections`, `--backlog` and `--idle-timeout`. */
 
 import process from "node:process";
-import { serve } from "../server.ts";
+import { type HttpResponse, serve } from "../server.ts";
 
 const MIB = 1 << 20;
 const big = new Uint8Array(20 * MIB).map((_, i) => i % 251);
+const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+async function* broken() {
+  yield new Uint8Array(1000);
+  await pause(1);
+  throw new Error("a broken stream");
+}
+
+let running = 0, most = 0, turn = 0;
 
 const server = serve(async (request) => {
   switch (request.path) {
@@ -17,9 +27,26 @@ const server = serve(async (request) => {
     }
     case "/throw":
       throw new Error("a secret");
+    case "/reject": // not an error at all
+      return await Promise.reject(undefined);
+    case "/nonsense":
+      return 42 as HttpResponse;
+    case "/split":
+      return { headers: { "X": "a\r\nb: c" } };
+    case "/broken":
+      return { body: broken() };
+    case "/never":
+      return await new Promise<never>(() => {});
     case "/slow":
-      await new Promise((resolve) => setTimeout(resolve, 300));
+      await pause(300);
       return { body: "slow" };
+    case "/turn": { // says how many were served before, and how many at a time at most
+      const mine = turn++;
+      most = Math.max(most, ++running);
+      await pause(5);
+      running--;
+      return { body: `${mine} ${most}` };
+    }
     case "/gone":
       await new Promise((resolve) => request.signal.addEventListener("abort", resolve));
       console.error("Gone");
@@ -28,10 +55,18 @@ const server = serve(async (request) => {
       return { body: await request.bytes() };
   }
 }, {
-  port: Number(process.argv[process.argv.indexOf("--port") + 1]),
+  port: argument("--port"),
+  maxConnections: argument("--max-connections"),
+  backlog: argument("--backlog"),
+  idleTimeout: argument("--idle-timeout"),
   maxBodySize: 64 * MIB,
   log: { info: console.error, error: console.error },
 });
 process.on("SIGTERM", () => void server.shutdown());
 await server.finished;
 process.exit(0);
+
+function argument(flag: string): number | undefined {
+  const at = process.argv.indexOf(flag);
+  return at < 0 ? undefined : Number(process.argv[at + 1]);
+}

@@ -2,9 +2,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { field, parseResponses } from "./responses.ts";
-import { Client, exchange, isInstalled, Process, type Runtime } from "./sockets.ts";
-
-type Scenario = [name: string, run: (runtime: Runtime) => Promise<void>];
+import { Client, exchange, isInstalled, Process, type Runtime, type Scenario } from "./sockets.ts";
 
 const APP = "tests/app.ts";
 

@@ -52,7 +52,10 @@ export function parseResponses(text: string, methods: string[], ended: boolean):
     const interim = status < 200;
     const bodiless = interim || status === 204 || status === 304;
     const method = interim ? "" : methods[requests++] ?? "";
-    if (!interim && !IMF_DATE.test(date ?? "")) throw new Error(`a Date of ${date}`);
+    // 9110 §6.6.1: a 5xx may lack it, and the 503 of a listener that has no clock does.
+    if (!interim && (date !== undefined || status !== 503) && !IMF_DATE.test(date ?? "")) {
+      throw new Error(`a Date of ${date}`);
+    }
     if (length !== undefined && coding !== undefined) throw new Error("two framings");
     if (bodiless && (length ?? coding) !== undefined) throw new Error(`${status} with a framing`);
     if (length !== undefined && !/^\d+$/.test(length)) throw new Error(`a length of ${length}`);

@@ -1,5 +1,7 @@
 /** A client on a real socket, and the server started as a user starts it. */
 
+import { once } from "node:events";
+import { connect } from "node:net";
 import { bytesOf, textOf } from "./memory.ts";
 
 /** A raw TCP client. What it sends and receives is text of one character a byte. */
@@ -56,12 +58,30 @@ export class Client implements Disposable {
   }
 }
 
+/** Connects, sends, waits, and breaks the connection with a reset: Deno's own sockets can only close. */
+export async function reset(port: number, text: string, milliseconds: number): Promise<void> {
+  const socket = connect(port, "127.0.0.1");
+  socket.on("error", () => {}); // the server may have been first
+  await once(socket, "connect");
+  socket.write(text, "latin1");
+  await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  socket.resetAndDestroy();
+  if (!socket.closed) await once(socket, "close");
+}
+
 /** Sends everything at once, reads until the server closes, and returns what came. */
 export async function exchange(port: number, request: string): Promise<string> {
   using client = await Client.connect(port);
   await client.send(request);
   return await client.rest();
 }
+
+/** What is tried on the server from outside; with one runtime only, if one is named. */
+export type Scenario = [
+  name: string,
+  run: (runtime: Runtime) => Promise<void>,
+  only?: Runtime["name"],
+];
 
 /** A runtime that can start the server. */
 export interface Runtime {
@@ -96,6 +116,8 @@ export class Process implements AsyncDisposable {
   readonly status: Promise<Deno.CommandStatus>;
   readonly #child: Deno.ChildProcess;
   readonly #done: Promise<unknown>;
+  readonly #logReader: ReadableStreamDefaultReader<Uint8Array>;
+  #logPaused = Promise.withResolvers<void>();
   #changed = Promise.withResolvers<void>();
 
   private constructor(runtime: Runtime, script: string, args: string[]) {
@@ -107,9 +129,14 @@ export class Process implements AsyncDisposable {
     }).spawn();
     this.pid = this.#child.pid;
     this.status = this.#child.status;
+    this.#logReader = this.#child.stderr.getReader();
+    this.resumeLog();
     this.#done = Promise.all([
-      this.#collect(this.#child.stdout, (text) => this.out += text),
-      this.#collect(this.#child.stderr, (text) => this.log += text),
+      this.#collect(this.#child.stdout.getReader(), (text) => this.out += text),
+      this.#collect(this.#logReader, async (text) => {
+        this.log += text;
+        await this.#logPaused.promise;
+      }),
     ]);
   }
   /** Starts a script with arguments, and does not wait for anything. */
@@ -157,11 +184,49 @@ export class Process implements AsyncDisposable {
     } catch { /* it has ended */ }
     await this.ended();
   }
-  async #collect(stream: ReadableStream<Uint8Array>, add: (text: string) => void): Promise<void> {
-    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-      add(text);
+  /** Leaves the log unread until `resumeLog`. */
+  pauseLog(): void {
+    this.#logPaused = Promise.withResolvers();
+  }
+  resumeLog(): void {
+    this.#logPaused.resolve();
+  }
+  /** Closes the log: writing to it fails from now on. */
+  async closeLog(): Promise<void> {
+    await this.#logReader.cancel();
+  }
+  /** How many descriptors the process has open (Linux). */
+  async descriptors(): Promise<number> {
+    return (await this.#ask("ls", `/proc/${this.pid}/fd`)).trim().split("\n").length;
+  }
+  /** The processor time that it has taken, in seconds (Linux). */
+  async processorSeconds(): Promise<number> {
+    const fields = (await this.#ask("cat", `/proc/${this.pid}/stat`)).replace(/^.*\) /, "").split(
+      " ",
+    );
+    return (Number(fields[11]) + Number(fields[12])) / 100; // proc(5): utime and stime, in ticks
+  }
+  /** The memory that it holds, in MiB (Linux). */
+  async residentMiB(): Promise<number> {
+    const status = await this.#ask("cat", `/proc/${this.pid}/status`);
+    return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
+  }
+  async #ask(command: string, path: string): Promise<string> {
+    const { stdout } = await new Deno.Command(command, { args: [path] }).output();
+    return new TextDecoder().decode(stdout);
+  }
+  async #collect(
+    reader: ReadableStreamDefaultReader<Uint8Array>,
+    add: (text: string) => unknown,
+  ): Promise<void> {
+    const decoder = new TextDecoder();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const added = add(decoder.decode(value, { stream: true }));
       this.#changed.resolve();
       this.#changed = Promise.withResolvers();
+      await added;
     }
   }
 }
