@@ -121,8 +121,10 @@ const INPUT_SIZE = 1024;
 const INPUT_KEPT = 4096;
 /** Bytes of answers to pipelined requests that are gathered before they are written. */
 const OUTPUT_SIZE = 65536;
-/** Buffers of that size that are kept for the next answers. */
-const MAX_SPARE = 64;
+/** Bytes of the buffer that gathering begins with: most answers fit. */
+const SMALL_OUTPUT_SIZE = 2048;
+/** Bytes of either kind of buffer that are kept for the next answers. */
+const MAX_SPARE = 2097152;
 /** Bytes that are asked of the socket at a time while a body is read. */
 const BODY_PIECE = 65536;
 /** Bytes of a piece of `request.body`. Pieces of 64 KiB pile up to 100 MiB on Deno before they are
@@ -1861,7 +1863,30 @@ class Clock implements Now {
   };
 }
 
-/** Gathers answers, so that those to pipelined requests leave in one write. */
+/** Buffers that are used again. */
+class BufferPool {
+  readonly size: number;
+  readonly #spare: Buffer[] = [];
+
+  constructor(size: number) {
+    this.size = size;
+  }
+  take(): Buffer {
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.size);
+  }
+  give(buffer: Buffer): void {
+    if (this.#spare.length * this.size < MAX_SPARE) this.#spare.push(buffer);
+  }
+}
+const SMALL_BUFFERS = new BufferPool(SMALL_OUTPUT_SIZE);
+const LARGE_BUFFERS = new BufferPool(OUTPUT_SIZE);
+function giveBack(buffer: Buffer | undefined): void {
+  if (buffer?.length === SMALL_OUTPUT_SIZE) SMALL_BUFFERS.give(buffer);
+  else if (buffer !== undefined) LARGE_BUFFERS.give(buffer);
+}
+
+/** Gathers answers, so that those to pipelined requests leave in one write. A connection has a buffer
+ * only while it has something to write. */
 class Output {
   readonly #connection: Connection;
   /** Called whenever bytes are about to be written. */
@@ -1871,8 +1896,6 @@ class Output {
   #buffer: Buffer | undefined;
   #length = 0;
   #writing: Promise<void> | undefined;
-  /** Buffers not in use: a connection has one only while it has something to write. */
-  static readonly #spare: Buffer[] = [];
 
   constructor(connection: Connection, beforeWrite: () => void) {
     this.#connection = connection;
@@ -1894,15 +1917,16 @@ class Output {
   }
   /** Adds a copy of bytes that fit. */
   copy(bytes: Uint8Array): void {
-    this.#space().set(bytes, this.#length);
+    this.#space(bytes.length).set(bytes, this.#length);
     this.#length += bytes.length;
   }
   /** Adds text as UTF-8 if it fits and is all ASCII; else adds nothing and returns false. */
   putAscii(text: string): boolean {
-    if (!this.fits(text.length * 3)) return false;
-    const buffer = this.#space();
+    if (!this.fits(text.length)) return false;
+    const buffer = this.#space(text.length);
     const room = this.#length === 0 ? buffer : buffer.subarray(this.#length);
-    if (encoder.encodeInto(text, room).written !== text.length) return false;
+    const { read, written } = encoder.encodeInto(text, room);
+    if (read !== text.length || written !== text.length) return false;
     this.#length += text.length;
     return true;
   }
@@ -1917,7 +1941,7 @@ class Output {
     this.#beforeWrite();
     const taken = this.#connection.write(bytes);
     if (taken !== bytes.length) return this.#writing = this.#writeRest(bytes, taken, buffer);
-    Output.#release(buffer);
+    giveBack(buffer);
     return undefined;
   }
   async #writeRest(
@@ -1930,22 +1954,25 @@ class Output {
         this.#beforeWrite();
         sent += await this.#connection.write(bytes.subarray(sent));
       }
-      Output.#release(buffer);
+      giveBack(buffer);
     } finally {
       this.#writing = undefined;
     }
   }
-  #space(): Buffer {
-    const buffer = this.#buffer ??= Output.#spare.pop() ?? Buffer.allocUnsafeSlow(OUTPUT_SIZE);
-    if (this.#single !== undefined) {
-      buffer.set(this.#single);
-      this.#length = this.#single.length;
+  /** A buffer with room for so many bytes behind what was gathered, which must fit. */
+  #space(size: number): Buffer {
+    const before = this.#buffer;
+    const needed = this.length + size;
+    if (before !== undefined && needed <= before.length) return before;
+    const buffer = (needed <= SMALL_OUTPUT_SIZE ? SMALL_BUFFERS : LARGE_BUFFERS).take();
+    const gathered = this.#single ?? before?.subarray(0, this.#length);
+    if (gathered !== undefined) {
+      buffer.set(gathered);
+      this.#length = gathered.length;
       this.#single = undefined;
+      giveBack(before);
     }
-    return buffer;
-  }
-  static #release(buffer: Buffer | undefined): void {
-    if (buffer !== undefined && Output.#spare.length < MAX_SPARE) Output.#spare.push(buffer);
+    return this.#buffer = buffer;
   }
 }
 
