@@ -4,15 +4,16 @@ const encoder = new TextEncoder(), decoder = new TextDecoder("latin1");
 /** Linux counts CPU time in hundredths of a second for programs that read it. */
 const TICKS_A_SECOND = 100;
 
-/** Two cores that this process may use: the first is for the server, the second for its clients. */
-export function twoCores(): [number, number] {
+/** The cores that this process may use: the first is for the server, the second for its clients. */
+export function usableCores(): [number, number, ...number[]] {
   const [, list] = /Cpus_allowed_list:\s+(.*)/.exec(Deno.readTextFileSync("/proc/self/status"))!;
   const cores = list.split(",").flatMap((range) => {
     const [first, last = first] = range.split("-").map(Number);
     return Array.from({ length: last - first + 1 }, (_, i) => first + i);
   });
   if (cores.length < 2) throw new Error("bench needs two cores");
-  return [cores[0], cores[1]];
+  const [first, second, ...others] = cores;
+  return [first, second, ...others];
 }
 
 /** What a program prints, or nothing if there is no such program. */
@@ -44,7 +45,13 @@ export class ServerProcess implements AsyncDisposable {
 
   constructor(command: string[], cores: string, readonly directory: string) {
     this.#child = new Deno.Command("sh", {
-      args: ["-c", 'exec taskset -c "$@" 2> "$LOG"', "sh", cores, ...command],
+      args: [
+        "-c",
+        'ulimit -n "$(ulimit -Hn)"; exec taskset -c "$@" 2> "$LOG"',
+        "sh",
+        cores,
+        ...command,
+      ],
       env: { LOG: `${directory}/log` },
       stdin: "null",
       stdout: "null",
@@ -104,17 +111,19 @@ export interface Load {
   /** Latencies, in microseconds. */
   p50: number;
   p99: number;
+  /** Connections that the server closed without having said so. */
+  closed: number;
   errors: number;
 }
 
-/** Lets wrk send `request` over and over from `core`. */
+/** Lets wrk send `request` over and over from `cores`. */
 export async function drive(
-  { port, request, connections, seconds, core, directory }: {
+  { port, request, connections, seconds, cores, directory }: {
     port: number;
     request: Uint8Array;
     connections: number;
     seconds: number;
-    core: number;
+    cores: string;
     directory: string;
   },
 ): Promise<Load> {
@@ -122,7 +131,7 @@ export async function drive(
   const url = `http://127.0.0.1:${port}/`;
   await Deno.writeFile(`${directory}/request`, request);
   const { stdout, stderr } = await new Deno.Command("taskset", {
-    args: `-c ${core} wrk -t1 -c${connections} -d${seconds}s -s`.split(" ").concat(script, url),
+    args: `-c ${cores} wrk -t1 -c${connections} -d${seconds}s -s`.split(" ").concat(script, url),
     env: { REQUEST: `${directory}/request` },
   }).output();
   const found = /^JSON (.*)/m.exec(decoder.decode(stdout));

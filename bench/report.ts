@@ -23,14 +23,29 @@ export class Results {
   }
 }
 
+/** The heading under which scaling.ts writes. */
+export const SCALING = "## Scaling";
+
+/** What a file has before that heading, and from it on. */
+export function cut(file: URL): [string, string] {
+  let text = "";
+  try {
+    text = Deno.readTextFileSync(file);
+  } catch { /* there is none yet */ }
+  const at = text.indexOf(SCALING);
+  return at < 0
+    ? [text === "" ? "" : `${text.trimEnd()}\n\n`, ""]
+    : [text.slice(0, at), text.slice(at)];
+}
+
 const find = (runtime: Runtime | undefined, role: Server["role"]) =>
   SERVERS.find((server) => server.runtime === runtime && server.role === role);
 /** A number with as many digits as say something; a dash if there is none. */
-function show(number: number, digits = number < 10 ? 2 : number < 100 ? 1 : 0): string {
+export function show(number: number, digits = number < 10 ? 2 : number < 100 ? 1 : 0): string {
   return Number.isFinite(number) ? number.toFixed(digits) : "–";
 }
 
-function table(rows: string[][]): string {
+export function table(rows: string[][]): string {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
   const line = (row: string[]) =>
     `| ${
@@ -144,6 +159,8 @@ ${targetTable(results)}
   It runs as one process.
 - The pool of three threads in Python answers one request a connection, as such servers are taught:
   kept open, three connections would keep all others waiting. So it is in that workload alone.
+- \`Bun.serve\` closes a connection as it is asked to, but its answer does not say \`Connection: close\`.
+  wrk counts each such end as an error, which is overlooked in that workload.
 - Connections are 64 where nothing else is said. An idle connection has had one answer before.
 - This server's limit of connections and its idle timeout are raised, since the others have none as
   low; everything else is as it comes.

@@ -9,7 +9,7 @@ wrk.format = function() return bytes end
 done = function(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '\nJSON {"requests":%d,"seconds":%f,"p50":%f,"p99":%f,"errors":%d}\n',
+    '\nJSON {"requests":%d,"seconds":%f,"p50":%f,"p99":%f,"closed":%d,"errors":%d}\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
-    errors.connect + errors.read + errors.write + errors.timeout + errors.status))
+    errors.read, errors.connect + errors.write + errors.timeout + errors.status))
 end
