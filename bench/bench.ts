@@ -6,7 +6,7 @@
  */
 
 import { parseArgs } from "node:util";
-import { type Answer, ask, drive, freePort, outputOf } from "./measure.ts";
+import { type Answer, ask, drive, freePort, IdleConnections, outputOf } from "./measure.ts";
 import { ServerProcess, sleep, usableCores } from "./measure.ts";
 import {
   isInstalled,
@@ -30,6 +30,8 @@ With --only or --servers it prints what it finds, and leaves bench/results.* as 
 
 /** Seconds of load before anything counts, so that the compilers have done their work. */
 const WARM_UP = 1;
+/** Milliseconds until the memory of a server that has nothing to do is looked at. */
+const SETTLE = 1000;
 
 function readArguments(args: string[]) {
   const text = { type: "string" } as const;
@@ -93,29 +95,18 @@ async function measure(
 
   const load = { port, request, connections, cores: `${clientCore}`, directory };
   await drive({ ...load, seconds: WARM_UP });
-  const idle: Deno.TcpConn[] = [];
-  try {
-    const before = process.memory;
-    while (idle.length < workload.idle) {
-      const some = await Promise.all(Array.from({ length: 100 }, async () => {
-        const connection = await Deno.connect({ hostname: "127.0.0.1", port });
-        await ask(connection, request); // it has been of use once, as a client's would
-        return connection;
-      }));
-      idle.push(...some);
-    }
-    if (idle.length > 0) await sleep(500);
-    const perConnection = (process.memory - before) / idle.length;
+  if (workload.idle > 0) await sleep(SETTLE); // garbage of the warm-up is given back
+  const before = process.memory;
+  using idle = await IdleConnections.open(port, request, workload.idle);
+  if (workload.idle > 0) await sleep(SETTLE);
+  const perConnection = (process.memory - before) / idle.count;
 
-    const cpuBefore = process.cpu;
-    const { requests, seconds: took, p50, p99, errors, closed } = await drive({ ...load, seconds });
-    const cpu = (process.cpu - cpuBefore) / requests * 1e6;
-    const failed = workload.name === "close" ? errors : errors + closed; // it asked for that
-    if (failed > 0) throw new Error(`wrk saw ${failed} errors in ${requests} requests`);
-    return { cpu, rate: requests / took, p50, p99, memory: process.memory, perConnection };
-  } finally {
-    for (const connection of idle) connection.close();
-  }
+  const cpuBefore = process.cpu;
+  const { requests, seconds: took, p50, p99, errors, closed } = await drive({ ...load, seconds });
+  const cpu = (process.cpu - cpuBefore) / requests * 1e6;
+  const failed = workload.name === "close" ? errors : errors + closed; // it asked for that
+  if (failed > 0) throw new Error(`wrk saw ${failed} errors in ${requests} requests`);
+  return { cpu, rate: requests / took, p50, p99, memory: process.memory, perConnection };
 }
 
 async function main(): Promise<void> {
@@ -169,6 +160,7 @@ async function main(): Promise<void> {
     const [, scaling] = cut(at("results.md")); // the section that scaling.ts wrote stays
     await Deno.writeTextFile(at("results.md"), scaling ? `${text}\n${scaling}` : text);
     await Deno.writeTextFile(at("results.svg"), chart(results));
+    outputOf(Deno.execPath(), "fmt", at("results.md").pathname, at("results.svg").pathname);
   }
   if (failed) Deno.exit(1);
 }

@@ -171,6 +171,30 @@ export async function ask(tcp: Deno.TcpConn, request: Uint8Array, count = 1): Pr
   return answers;
 }
 
+/** Connections that have had one answer, and then stay open. */
+export class IdleConnections implements Disposable {
+  readonly #connections: Deno.TcpConn[] = [];
+
+  static async open(port: number, request: Uint8Array, count: number): Promise<IdleConnections> {
+    const idle = new IdleConnections();
+    const open = async () => {
+      const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+      idle.#connections.push(connection);
+      await ask(connection, request);
+    };
+    for (let left = count; left > 0; left -= 100) {
+      await Promise.all(Array.from({ length: Math.min(left, 100) }, open));
+    }
+    return idle;
+  }
+  get count(): number {
+    return this.#connections.length;
+  }
+  [Symbol.dispose](): void {
+    for (const connection of this.#connections) connection.close();
+  }
+}
+
 export const bytesOf = (text: string): Uint8Array => encoder.encode(text);
 export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));

@@ -41,7 +41,10 @@ export function cut(file: URL): [string, string] {
 const find = (runtime: Runtime | undefined, role: Server["role"]) =>
   SERVERS.find((server) => server.runtime === runtime && server.role === role);
 /** A number with as many digits as say something; a dash if there is none. */
-export function show(number: number, digits = number < 10 ? 2 : number < 100 ? 1 : 0): string {
+export function show(
+  number: number,
+  digits = Math.abs(number) < 10 ? 2 : Math.abs(number) < 100 ? 1 : 0,
+): string {
   return Number.isFinite(number) ? number.toFixed(digits) : "–";
 }
 
@@ -65,8 +68,8 @@ function targetTable(results: Results): string {
         ? results.get("get", own, figure)
         : results.get(workload, find(runtime, against), figure);
       if (Number.isNaN(mine / theirs)) continue;
-      const ratio = mine / theirs;
-      const met = ratio <= most[runtime] ? "yes" : "**no**";
+      const ratio = theirs > 0 ? mine / theirs : NaN; // memory can shrink: then nothing is known
+      const met = Number.isNaN(ratio) ? "–" : ratio <= most[runtime] ? "yes" : "**no**";
       const cells = [show(mine), show(theirs), show(ratio, 2), show(most[runtime], 2), met];
       rows.push([title, runtime, ...cells]);
     }
@@ -100,7 +103,6 @@ function workloadTable(results: Results, workload: string): string {
 
 function machine(): string {
   const [, model] = /model name\s*:\s*(.*)/.exec(Deno.readTextFileSync("/proc/cpuinfo")) ?? [];
-  const { release } = { release: Deno.osRelease() };
   const versions = [
     `Deno ${Deno.version.deno}`,
     ["Bun", outputOf("bun", "--version")],
@@ -112,8 +114,9 @@ function machine(): string {
     const version = item[1]?.match(/\d+(\.\d+)+/)?.[0];
     return version && `${item[0]} ${version}`;
   }).filter(Boolean).join(", ");
-  return `${model ?? Deno.build.arch}, ${navigator.hardwareConcurrency} cores, Linux ${release}. ` +
-    `${versions}.`;
+  return `${
+    model ?? Deno.build.arch
+  }, ${navigator.hardwareConcurrency} cores, Linux ${Deno.osRelease()}.\n${versions}.`;
 }
 
 export function report(results: Results, { rounds, seconds }: Record<string, number>): string {
@@ -122,7 +125,9 @@ export function report(results: Results, { rounds, seconds }: Record<string, num
 \`deno task bench\` wrote this on ${
     new Date().toISOString().slice(0, 10)
   }: each figure is the median
-of ${rounds} rounds of ${seconds} s. ${machine()}
+of ${rounds} rounds of ${seconds} s.
+
+${machine()}
 
 Each server runs on one core, and wrk, with one thread, on another. All are measured in turn, one
 after the other in each round, and each time as a new process, after a second to warm up; so a
