@@ -6,8 +6,17 @@
  */
 
 import { parseArgs } from "node:util";
-import { type Answer, ask, drive, freePort, IdleConnections, outputOf } from "./measure.ts";
-import { ServerProcess, sleep, usableCores } from "./measure.ts";
+import {
+  type Answer,
+  ask,
+  drive,
+  freePort,
+  IdleConnections,
+  outputOf,
+  ServerProcess,
+  sleep,
+  usableCores,
+} from "./measure.ts";
 import {
   isInstalled,
   type Sample,

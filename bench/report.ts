@@ -50,11 +50,13 @@ export function show(
 
 export function table(rows: string[][]): string {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  const line = (row: string[]) =>
-    `| ${
-      row.map((cell, i) => i ? cell.padStart(widths[i]) : cell.padEnd(widths[i])).join(" | ")
-    } |`;
-  const rule = widths.map((width, i) => i ? `${"-".repeat(width - 1)}:` : "-".repeat(width));
+  const isText = widths.map((_, i) => i === 0 || /^[A-Za-z]/.test(rows[1]?.[i] ?? ""));
+  const cell = (text: string, i: number) =>
+    isText[i] ? text.padEnd(widths[i]) : text.padStart(widths[i]);
+  const line = (row: string[]) => `| ${row.map(cell).join(" | ")} |`;
+  const rule = widths.map((width, i) =>
+    isText[i] ? "-".repeat(width) : `${"-".repeat(width - 1)}:`
+  );
   return [line(rows[0]), line(rule), ...rows.slice(1).map(line)].join("\n") + "\n";
 }
 
@@ -137,7 +139,8 @@ status than 200 does not count.
 
 CPU is the server's own time a request, user and system, all threads (utime + stime in /proc). It is
 the figure to compare: requests a second and latency are those of a server that is sent as much as
-it can take, or as much as wrk can send. The ratio is to the server that comes with the same
+it can take, or as much as wrk can send; and where other programs share the machine, the 99th
+percentile tells how long those had the core. The ratio is to the server that comes with the same
 runtime. Ratios hold from machine to machine, better than other figures do.
 
 ## Targets

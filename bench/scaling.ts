@@ -6,8 +6,18 @@
  */
 
 import { parseArgs } from "node:util";
-import { ask, bytesOf, drive, freePort, IdleConnections, median, outputOf } from "./measure.ts";
-import { ServerProcess, sleep, usableCores } from "./measure.ts";
+import {
+  ask,
+  bytesOf,
+  drive,
+  freePort,
+  IdleConnections,
+  median,
+  outputOf,
+  ServerProcess,
+  sleep,
+  usableCores,
+} from "./measure.ts";
 import { isInstalled, RUN, SERVERS } from "./plan.ts";
 import { cut, SCALING, show, table } from "./report.ts";
 
