@@ -181,8 +181,15 @@ export function chart(results: Results): string {
   const rows = WORKLOADS.filter(({ name }) =>
     RUNTIMES.some((runtime) => results.get(name, find(runtime, "rival"), "cpu") > 0)
   );
-  const left = 290, unit = 300, rowHeight = 52, top = 64;
-  const width = left + unit * 1.5 + 20, height = top + rows.length * rowHeight + 12;
+  const ratios = rows.flatMap(({ name }) =>
+    RUNTIMES.map((runtime) =>
+      results.get(name, find(runtime, "this"), "cpu") /
+      results.get(name, find(runtime, "rival"), "cpu")
+    )
+  );
+  const longest = Math.max(1.1, ...ratios.filter(Number.isFinite));
+  const left = 290, right = left + 400, unit = 400 / longest, rowHeight = 52, top = 64;
+  const width = right + 130, height = top + rows.length * rowHeight + 12;
   let bars = "";
   rows.forEach(({ name, title }, row) => {
     const y = top + row * rowHeight;
@@ -191,13 +198,13 @@ export function chart(results: Results): string {
       const mine = results.get(name, find(runtime, "this"), "cpu");
       const theirs = results.get(name, find(runtime, "rival"), "cpu");
       if (!(mine / theirs > 0)) return;
-      const length = Math.min(mine / theirs, 1.2) * unit, at = y + 2 + i * 19;
+      const length = mine / theirs * unit, at = y + 2 + i * 19;
       bars += `<rect class="${runtime}" x="${left}" y="${at}" width="${length.toFixed(1)}" ` +
-        `height="17" rx="2"/>\n<text class="small" x="${(left + length + 6).toFixed(1)}" ` +
+        `height="17" rx="2"/>\n<text class="small" x="${right + 12}" ` +
         `y="${at + 13}">${show(mine)} / ${show(theirs)} µs</text>\n`;
     });
   });
-  const one = left + unit;
+  const one = (left + unit).toFixed(1);
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="CPU time a request, this server to the runtime's own">
 <style>
   text { font: 14px system-ui, sans-serif; fill: #1f2328; }
