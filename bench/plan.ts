@@ -1,0 +1,244 @@
+/** What is measured: the servers, the workloads, and how this server is meant to compare. */
+
+import { big, book, headers } from "./servers/app.ts";
+import { configureNginx } from "./servers/nginx.ts";
+import { bytesOf, outputOf } from "./measure.ts";
+
+// ── Workloads ────────────────────────────────────────────────────────────────────────────────
+
+export interface Workload {
+  name: string;
+  title: string;
+  /** Which application the servers run. */
+  app: "book" | "bodies";
+  connections: number;
+  /** Exactly what is sent, as often as it fits into the time. */
+  request: Uint8Array;
+  /** How many requests that is. */
+  count: number;
+  /** What each must be answered. */
+  answer: { headers: Record<string, string>; body: string };
+  /** Connections that are open beside, without a request. */
+  idle: number;
+  /** Whether this server writes its access log. */
+  log: boolean;
+  /** Only the time to the first answer counts. */
+  startOnly: boolean;
+}
+
+const BROWSER = `sec-ch-ua: "Chromium";v="140", "Not=A?Brand";v="24", "Google Chrome";v="140"\r
+sec-ch-ua-mobile: ?0\r
+sec-ch-ua-platform: "Linux"\r
+Upgrade-Insecure-Requests: 1\r
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r
+Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r
+Sec-Fetch-Site: none\r
+Sec-Fetch-Mode: navigate\r
+Sec-Fetch-User: ?1\r
+Sec-Fetch-Dest: document\r
+Accept-Encoding: gzip, deflate, br, zstd\r
+Accept-Language: en-GB,en;q=0.9,de;q=0.8\r\n`;
+
+const get = (path: string, fields = "") =>
+  `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${fields}\r\n`;
+const post = (type: string, body: string) =>
+  `POST /books HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: ${type}\r\n` +
+  `Content-Length: ${body.length}\r\n\r\n${body}`;
+
+function workload(name: string, title: string, request: string, more: Partial<Workload> = {}) {
+  const usual = { app: "book", connections: 64, count: 1, idle: 0, log: false, startOnly: false };
+  const answer = { headers: headers.book, body: book };
+  return { ...usual, answer, name, title, request: bytesOf(request), ...more } as Workload;
+}
+
+/** A POST of a JSON object that is so many bytes long, and how it comes back. */
+function json(name: string, title: string, size: number) {
+  const object = { title: "Emma", author: "Jane Austen", chapters: [] as string[], rest: "" };
+  const length = () => JSON.stringify(object).length;
+  while (length() + 40 < size) object.chapters.push(`Chapter ${object.chapters.length + 1}`);
+  object.rest = "x".repeat(size - length());
+  return workload(name, title, post("application/json", JSON.stringify(object)), {
+    answer: {
+      headers: { "Content-Type": "application/json", "X-Content-Type-Options": "nosniff" },
+      body: JSON.stringify({ ...object, id: 1 }, null, 2),
+    },
+  });
+}
+
+const MEGABYTE = "x".repeat(big.length);
+const IDLE = 8000;
+
+export const WORKLOADS: Workload[] = [
+  workload("get", "GET, 64 connections", get("/book")),
+  workload("get512", "GET, 512 connections", get("/book"), { connections: 512 }),
+  workload("browser", "GET with a browser's header fields", get("/book", BROWSER)),
+  json("json100", "POST of 100 bytes of JSON", 100),
+  json("json10k", "POST of 10 KiB of JSON", 10240),
+  workload("pipeline", "16 GETs pipelined", get("/book").repeat(16), { count: 16 }),
+  workload("close", "GET, a new connection each", get("/book", "Connection: close\r\n")),
+  workload("download", "Response of 1 MiB, 16 connections", get("/big"), {
+    app: "bodies",
+    connections: 16,
+    answer: { headers: {}, body: MEGABYTE },
+  }),
+  workload("upload", "Upload of 1 MiB, 16 connections", post("text/plain", MEGABYTE), {
+    app: "bodies",
+    connections: 16,
+    answer: { headers: {}, body: `${big.length}` },
+  }),
+  workload("idle", `GET beside ${IDLE} idle connections`, get("/book"), { idle: IDLE }),
+  workload("log", "GET with the access log on", get("/book"), { log: true }),
+  workload("start", "From process start to first answer", get("/book"), { startOnly: true }),
+];
+
+// ── Servers ──────────────────────────────────────────────────────────────────────────────────
+
+export interface Server {
+  name: string;
+  title: string;
+  runtime?: "Deno" | "Bun";
+  /** What it is to the comparison: `rival` is the runtime's own server. */
+  role: "this" | "rival" | "floor" | "other";
+  /** What it takes part in, by name. */
+  workloads: string[];
+  /** How it is started. */
+  command(port: number, workload: Workload, directory: string): string[];
+}
+
+// The programs themselves: what is on the path may be a script that starts them.
+const bun = outputOf("bun", "-e", "console.log(process.execPath)");
+const python = outputOf("python3", "-c", "import sys; print(sys.executable)");
+const file = (name: string) => new URL(name, import.meta.url).pathname;
+export const RUN = {
+  Deno: [Deno.execPath(), "run", "--allow-all"],
+  Bun: [bun ?? "bun"],
+};
+const ALL = WORKLOADS.map(({ name }) => name);
+const GETS = ["get", "get512", "browser"];
+const SIMPLE = [...GETS, "close", "pipeline", "idle", "start"];
+const RIVALS = ALL.filter((name) => name !== "log");
+
+function own(runtime: "Deno" | "Bun"): Server {
+  return {
+    name: runtime.toLowerCase(),
+    title: `**server.ts on ${runtime}**`,
+    runtime,
+    role: "this",
+    workloads: ALL,
+    command: (port, { app, log }) =>
+      app === "bodies" ? [...RUN[runtime], file("servers/bodies.ts"), `${port}`] : [
+        ...RUN[runtime],
+        file("../server.ts"),
+        `--port=${port}`,
+        `--log-level=${log ? "info" : "silent"}`,
+        "--max-connections=10000", // as many as the others take, and as patiently
+        "--idle-timeout=255",
+      ],
+  };
+}
+function other(
+  runtime: "Deno" | "Bun",
+  role: Server["role"],
+  name: string,
+  title: string,
+  program: string,
+  workloads = RIVALS,
+): Server {
+  const command = (port: number, { app }: Workload) => [
+    ...RUN[runtime],
+    file(`servers/${program}.ts`),
+    `${port}`,
+    app,
+  ];
+  return { name, title, runtime, role, workloads, command };
+}
+
+export const SERVERS: Server[] = [
+  own("Deno"),
+  other("Deno", "rival", "deno-serve", "`Deno.serve`", "deno-serve"),
+  other("Deno", "other", "deno-node", "`node:http` on Deno", "node-http"),
+  other("Deno", "floor", "deno-floor", "`Deno.listen`, the floor", "floor", GETS),
+  own("Bun"),
+  other("Bun", "rival", "bun-serve", "`Bun.serve`", "bun-serve"),
+  other("Bun", "other", "bun-routes", "`Bun.serve`, static routes", "bun-routes", SIMPLE),
+  other("Bun", "other", "bun-node", "`node:http` on Bun", "node-http"),
+  other("Bun", "floor", "bun-floor", "`Bun.listen`, the floor", "floor", GETS),
+  {
+    name: "nginx",
+    title: "nginx",
+    role: "other",
+    workloads: [...SIMPLE, "download"],
+    command: (port, _, directory) => {
+      return ["nginx", "-e", "stderr", "-c", configureNginx(port, directory)];
+    },
+  },
+  {
+    name: "python",
+    title: "Python, three threads",
+    role: "other",
+    workloads: ["close", "start"],
+    command: (port) => [python ?? "python3", file("servers/threads.py"), `${port}`],
+  },
+];
+
+/** Whether it can be started here. */
+export function isInstalled({ name, runtime }: Server): boolean {
+  if (name === "nginx") return outputOf("nginx", "-v") !== undefined;
+  if (name === "python") return python !== undefined;
+  return runtime === "Deno" || bun !== undefined;
+}
+
+// ── What counts ──────────────────────────────────────────────────────────────────────────────
+
+/** What one run of one server says. */
+export interface Sample {
+  /** Microseconds of CPU time a request. */
+  cpu: number;
+  /** Requests a second. */
+  rate: number;
+  /** Latencies in microseconds. */
+  p50: number;
+  p99: number;
+  /** Resident bytes after the run. */
+  memory: number;
+  /** Bytes that an idle connection adds. */
+  perConnection: number;
+  /** Milliseconds from start to first answer. */
+  start: number;
+}
+
+/** A figure of this server that is to be no more than so many times another's. */
+export interface Target {
+  title: string;
+  workload: string;
+  figure: keyof Sample;
+  /** The other: a server of the same runtime, or this server in another workload. */
+  against: "rival" | "floor" | "get";
+  most: { Deno: number; Bun: number };
+}
+
+function target(
+  title: string,
+  workload: string,
+  deno: number,
+  bun: number,
+  figure: keyof Sample = "cpu",
+  against: Target["against"] = "rival",
+): Target {
+  return { title, workload, figure, against, most: { Deno: deno, Bun: bun } };
+}
+const MICROSECONDS = "CPU time a request";
+export const TARGETS: Target[] = [
+  target(`${MICROSECONDS}: GET, 64 connections`, "get", 0.92, 0.70),
+  target(`${MICROSECONDS}: GET with a browser's header fields`, "browser", 1.00, 0.80),
+  target(`${MICROSECONDS}: POST of 100 bytes of JSON`, "json100", 1.00, 0.80),
+  target(`${MICROSECONDS}: 16 GETs pipelined`, "pipeline", 0.15, 0.15),
+  target(`${MICROSECONDS}: a new connection each`, "close", 1.00, 1.00),
+  target(`${MICROSECONDS}: response of 1 MiB`, "download", 1.00, 1.00),
+  target(`${MICROSECONDS}: upload of 1 MiB`, "upload", 1.00, 1.00),
+  target("99th percentile of latency, 64 connections", "get", 1.0, 1.0, "p99"),
+  target("Memory of an idle connection", "idle", 0.5, 1.5, "perConnection"),
+  target("Time from start to first answer", "start", 1.0, 1.0, "start"),
+  target("CPU time of a GET, to the runtime's floor", "get", 1.12, 1.12, "cpu", "floor"),
+  target("CPU time of a GET with the access log, to without", "log", 1.15, 1.15, "cpu", "get"),
+];
