@@ -2116,6 +2116,11 @@ class HttpConnection implements Patience {
     return this.#awaits === "head" && !this.#parser.begun;
   }
 
+  /** The server is stopping: what waits for a request gets no more than a moment for it to come. */
+  hurry(): void {
+    if (this.isWaiting) this.#awaitHead();
+  }
+
   // Time
 
   #await(what: Awaited, time: number): void {
@@ -2195,10 +2200,9 @@ class HttpConnection implements Patience {
     this.#parser.reset();
     return head;
   }
-  /** Whether the connection goes rather than wait for another request. */
+  /** Whether the connection makes room for another rather than wait for a request. */
   #isDismissed(): boolean {
-    const { stopping, crowded } = this.#shared;
-    return (stopping || crowded) && !this.#parser.begun && this.#answered > 0;
+    return this.#shared.crowded && !this.#parser.begun && this.#answered > 0;
   }
   /** The client has sent its last byte. */
   async #ended(): Promise<void> {
@@ -2592,27 +2596,29 @@ class HttpServer implements Server, Shared {
   }
 
   shutdown(graceSeconds: number = GRACE): Promise<void> {
-    if (this.stopping) return this.finished;
-    this.stopping = true;
+    if (this.#timers.length > 0) return this.finished;
     this.log.info?.("Shutting down...");
     this.#stopped.resolve();
-    // One tick later, so that what has arrived by now is still taken in.
+    // Whoever waits for a permit is taken in before the port goes. Until then connections are kept,
+    // lest their clients open new ones, which the kernel resets if they come in the last moment.
     this.#timers = [
-      setTimeout(() => {
-        this.#listener.close();
-        for (const connection of this.#connections) if (connection.isWaiting) connection.close();
-      }, TICK),
+      setTimeout(() => this.#stopAccepting(), this.crowded ? TICK : 0),
       setTimeout(() => this.#cutAllOff(), Math.min(graceSeconds * 1000, LONGEST_TIMER)),
     ];
     return this.finished;
+  }
+  #stopAccepting(): void {
+    this.stopping = true;
+    this.#listener.close();
+    for (const connection of this.#connections) connection.hurry();
   }
   [Symbol.asyncDispose](): Promise<void> {
     return this.shutdown();
   }
   /** Ends what has not finished in the time of grace. */
   #cutAllOff(): void {
+    this.#stopAccepting();
     this.#cutOff = true;
-    this.#listener.close();
     let count = this.#queued;
     for (const connection of this.#connections) if (!connection.isWaiting) count++;
     if (count > 0) this.log.error?.(`Connections cut off: ${count}`);

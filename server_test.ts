@@ -25,6 +25,7 @@ import { FakeClock } from "./tests/clock.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
+import { PROXIED } from "./tests/proxied.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
 import { Client, isInstalled, Process, RUNTIMES } from "./tests/sockets.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
@@ -1205,10 +1206,11 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 for (const runtime of RUNTIMES) {
-  const missing = !RUN || !await isInstalled(runtime.command);
-  for (const [name, run, only = runtime.name] of [...SCENARIOS, ...FAULTS]) {
+  for (const [name, run, where = {}] of [...SCENARIOS, ...FAULTS, ...PROXIED]) {
+    const { only = runtime.name, needs = runtime.command } = where;
     if (only !== runtime.name) continue;
-    Deno.test(`${runtime.name}: ${name}`, { ignore: missing }, () => run(runtime));
+    const ready = RUN && await isInstalled(runtime.command) && await isInstalled(needs);
+    Deno.test(`${runtime.name}: ${name}`, { ignore: !ready }, () => run(runtime));
   }
 }
 

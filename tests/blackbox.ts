@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { field, parseResponses } from "./responses.ts";
-import { Client, exchange, isInstalled, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { Client, exchange, output, Process, type Runtime, type Scenario } from "./sockets.ts";
 
 const APP = "tests/app.ts";
 
@@ -19,20 +19,30 @@ async function run(runtime: Runtime, args: string[]) {
   return { code, out: process.out, log: process.log };
 }
 
-/** Runs a client program, and returns what it printed. */
-async function client(command: string, args: string[], input = ""): Promise<string> {
-  const child = new Deno.Command(command, {
-    args,
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  writer.write(new TextEncoder().encode(input)).then(() => writer.close()).catch(() => {});
-  const { success, stdout, stderr } = await child.output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  if (!success) throw new Error(`${command} failed: ${text(stderr)}`);
-  return text(stdout);
+/** Has another program's fetch talk to the server: `args` make it run a script. */
+async function tryFetch(runtime: Runtime, command: string, args: string[]): Promise<void> {
+  await using server = await Process.start(runtime);
+  const base = `http://127.0.0.1:${server.port}`;
+  const book = JSON.stringify((await (await fetch(`${base}/book`)).text()).length);
+  const script = `
+    const ask = async (path, init) => {
+      const response = await fetch("${base}" + path, init);
+      return [response.status, (await response.text()).length];
+    };
+    const headers = { "Content-Type": "text/plain" };
+    const stream = () => new ReadableStream({ start(c) { c.enqueue(new Uint8Array(9)); c.close(); } });
+    const all = [
+      await ask("/book"), await ask("/none"), await ask("/book", { method: "HEAD" }),
+      await ask("/", { method: "POST", headers, body: "x".repeat(1000000) }),
+      await ask("/", { method: "POST", headers, body: stream(), duplex: "half" }),
+      ...await Promise.all(Array.from({ length: 20 }, () => ask("/book"))),
+    ];
+    console.log(JSON.stringify(all));
+    process.exit(0);`;
+  const expected = [[200, +book], [404, 13], [200, 0], [200, 1000000], [200, 9]]
+    .concat(Array(20).fill([200, +book]));
+  const printed = await output(command, [...args, `(async () => {${script}})()`]);
+  assertEquals(JSON.parse(printed), expected, command);
 }
 
 export const SCENARIOS: Scenario[] = [
@@ -285,11 +295,10 @@ export const SCENARIOS: Scenario[] = [
   }],
 
   ["curl", async (runtime) => {
-    if (!await isInstalled("curl")) return;
     await using server = await Process.start(runtime);
     const base = `http://127.0.0.1:${server.port}`;
     const book = JSON.stringify((await (await fetch(`${base}/book`)).text()).length);
-    const curl = (...args: string[]) => client("curl", ["-sS", "-m", "10", ...args]);
+    const curl = (...args: string[]) => output("curl", ["-sS", "-m", "10", ...args]);
     const code = ["-o", "/dev/null", "-w", "%{http_code} %{http_version} %{size_download}"];
     const mib = "x".repeat(1 << 20);
     assertEquals(await curl(...code, `${base}/book`), `200 1.1 ${book}`);
@@ -297,49 +306,18 @@ export const SCENARIOS: Scenario[] = [
     assertEquals(await curl(...code, "-I", `${base}/book`), "200 1.1 0");
     assertEquals(await curl(...code, "-r", "0-9", `${base}/book`), "206 1.1 10");
     assertEquals(await curl(`${base}/`, "-d", "a=ü"), "a=ü");
-    assertEquals(await client("curl", ["-sS", base, "-T", "-", "-X", "POST"], mib), mib);
+    assertEquals(await output("curl", ["-sS", base, "-T", "-", "-X", "POST"], mib), mib);
     const expect = ["-H", "Expect: 100-continue", "-H", "Content-Type: text/x"];
-    assertEquals(await client("curl", ["-sS", base, ...expect, "--data-binary", "@-"], mib), mib);
+    assertEquals(await output("curl", ["-sS", base, ...expect, "--data-binary", "@-"], mib), mib);
     const tooMuch = ["-sS", base, ...code, "--data-binary", "@-"];
-    assertMatch(await client("curl", tooMuch, mib + mib), /^413 1\.1 /);
-  }],
+    assertMatch(await output("curl", tooMuch, mib + mib), /^413 1\.1 /);
+  }, { needs: "curl" }],
 
-  ["fetch on Node, Deno and Bun", async (runtime) => {
-    await using server = await Process.start(runtime);
-    const base = `http://127.0.0.1:${server.port}`;
-    const book = JSON.stringify((await (await fetch(`${base}/book`)).text()).length);
-    const script = `
-      const ask = async (path, init) => {
-        const response = await fetch("${base}" + path, init);
-        return [response.status, (await response.text()).length];
-      };
-      const headers = { "Content-Type": "text/plain" };
-      const stream = () => new ReadableStream({ start(c) { c.enqueue(new Uint8Array(9)); c.close(); } });
-      const all = [
-        await ask("/book"), await ask("/none"), await ask("/book", { method: "HEAD" }),
-        await ask("/", { method: "POST", headers, body: "x".repeat(1000000) }),
-        await ask("/", { method: "POST", headers, body: stream(), duplex: "half" }),
-        ...await Promise.all(Array.from({ length: 20 }, () => ask("/book"))),
-      ];
-      console.log(JSON.stringify(all));
-      process.exit(0);`;
-    const expected = [[200, +book], [404, 13], [200, 0], [200, 1000000], [200, 9]]
-      .concat(Array(20).fill([200, +book]));
-    const evaluators: [string, string[]][] = [
-      ["node", ["-e"]],
-      ["deno", ["eval"]],
-      ["bun", ["-e"]],
-    ];
-    for (const [command, args] of evaluators) {
-      if (!await isInstalled(command)) continue;
-      const wrapped = `(async () => {${script}})()`;
-      const printed = await client(command, [...args, wrapped]);
-      assertEquals(JSON.parse(printed), expected, command);
-    }
-  }],
+  ["Node's fetch", (runtime) => tryFetch(runtime, "node", ["-e"]), { needs: "node" }],
+  ["Deno's fetch", (runtime) => tryFetch(runtime, "deno", ["eval"]), { needs: "deno" }],
+  ["Bun's fetch", (runtime) => tryFetch(runtime, "bun", ["-e"]), { needs: "bun" }],
 
   ["Python's http.client", async (runtime) => {
-    if (!await isInstalled("python3")) return;
     await using server = await Process.start(runtime);
     const book = JSON.stringify(
       (await (await fetch(`http://127.0.0.1:${server.port}/book`)).text()).length,
@@ -359,10 +337,10 @@ ask("PUT", "/", body=b"x")
 ask("POST", "/", body=b"x" * 3000000)
 `;
     assertEquals(
-      await client("python3", ["-c", python]),
+      await output("python3", ["-c", python]),
       `200 ${book} False\n200 0 False\n200 1000 False\n200 15 False\n400 31 False\n413 57 True\n`,
     );
-  }],
+  }, { needs: "python3" }],
 
   ["examples/hono.ts", async (runtime) => {
     await using hono = Process.spawn(runtime, "examples/hono.ts", ["0"]);

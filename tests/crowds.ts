@@ -3,7 +3,7 @@
 import { Client } from "./sockets.ts";
 
 /** What a crowd does, once it is connected. */
-type Crowd = (clients: Client[]) => Promise<void>;
+export type Crowd = (clients: Client[]) => Promise<void>;
 
 /** Each sends a head of 16 KiB, in pieces of so many bytes, but for its end. */
 export function heads(piece: number): Crowd {

@@ -3,8 +3,17 @@
  * was: it answers, no descriptor has been lost, and no permit. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { connectAll, type Crowd, heads, idlers, nonReaders } from "./crowds.ts";
 import { field, parseResponses } from "./responses.ts";
-import { Client, exchange, Process, reset, type Runtime, type Scenario } from "./sockets.ts";
+import {
+  Client,
+  exchange,
+  output,
+  Process,
+  reset,
+  type Runtime,
+  type Scenario,
+} from "./sockets.ts";
 
 const APP = "tests/app.ts";
 
@@ -100,7 +109,7 @@ export const FAULTS: Scenario[] = [
       client.close();
     }
     assertEquals(statuses, [503, 200, 200, 200, 200]);
-  }, "Bun"],
+  }, { only: "Bun" }],
 
   ["idle clients do not delay another", async (runtime) => {
     await using server = await Process.start(runtime, ["--max-connections", "3"]);
@@ -194,6 +203,46 @@ export const FAULTS: Scenario[] = [
         assertEquals([received.status, client.ended], [status, "closed"]);
       }
     }
+  }],
+
+  [
+    "crowds of 1,000 and of 10,000 stay within the memory that the README states",
+    async (runtime) => {
+      const limit = Number(await output("sh", ["-c", "ulimit -Hn"])) || Infinity;
+      const crowds: [what: string, crowd: Crowd, count: number, mib: number][] = [
+        ["heads of 16 KiB", heads(1024), 1000, 128],
+        ["20 MiB unread", nonReaders, 1000, 128],
+        ["idle", idlers, Math.min(10_000, limit - 1000), 256],
+      ];
+      await using server = await Process.start(runtime, ["--max-connections", "10000"], APP);
+      const before = await server.descriptors();
+      for (const [what, crowd, count, mib] of crowds) {
+        const idle = await server.residentMiB();
+        for (let round = 0; round < 2; round++) { // the second has to do with what the first gave back
+          const clients = await connectAll(server.port, count);
+          await crowd(clients);
+          const grown = await server.residentMiB() - idle;
+          for (const client of clients) client.close();
+          assert(grown < mib, `${what}: ${grown} MiB`);
+          for (let i = 0; i < 50 && await server.descriptors() > before; i++) await pause(100);
+        }
+      }
+      assertEquals((await ask(server.port, "/")).status, 200);
+      const after = await server.descriptors();
+      assert(after <= before, `${before} descriptors before, ${after} after`);
+    },
+  ],
+
+  ["--reuse-port: several processes share a port, and one can go", async (runtime) => {
+    await using first = await Process.start(runtime, ["--reuse-port"]);
+    const { port } = first;
+    await using second = Process.spawn(runtime, "server.ts", ["--reuse-port", "--port", `${port}`]);
+    await second.logged(/Listening at PORT/);
+    for (let i = 0; i < 100; i++) assertEquals((await ask(port, "/book")).status, 200);
+    for (const process of [first, second]) await process.logged(/GET \/book/);
+    first.signal("SIGTERM");
+    assertEquals(await first.ended(), 0);
+    for (let i = 0; i < 20; i++) assertEquals((await ask(port, "/book")).status, 200);
   }],
 
   ["resets at every point of an exchange", async (runtime) => {

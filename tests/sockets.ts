@@ -76,11 +76,12 @@ export async function exchange(port: number, request: string): Promise<string> {
   return await client.rest();
 }
 
-/** What is tried on the server from outside; with one runtime only, if one is named. */
+/** What is tried on the server from outside: with one runtime only, if one is named, and only where
+ * the program that it needs is installed. */
 export type Scenario = [
   name: string,
   run: (runtime: Runtime) => Promise<void>,
-  only?: Runtime["name"],
+  where?: { only?: Runtime["name"]; needs?: string },
 ];
 
 /** A runtime that can start the server. */
@@ -105,6 +106,22 @@ export async function isInstalled(command: string): Promise<boolean> {
     if (Deno.env.get("CI") !== undefined) throw error;
     return false;
   }
+}
+
+/** Runs a client program with some input, and returns what it printed. */
+export async function output(command: string, args: string[], input = ""): Promise<string> {
+  const child = new Deno.Command(command, {
+    args,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  writer.write(new TextEncoder().encode(input)).then(() => writer.close()).catch(() => {});
+  const { success, stdout, stderr } = await child.output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  if (!success) throw new Error(`${command} failed: ${text(stderr)}`);
+  return text(stdout);
 }
 
 /** The server as a process of its own. */
@@ -197,23 +214,19 @@ export class Process implements AsyncDisposable {
   }
   /** How many descriptors the process has open (Linux). */
   async descriptors(): Promise<number> {
-    return (await this.#ask("ls", `/proc/${this.pid}/fd`)).trim().split("\n").length;
+    return (await output("ls", [`/proc/${this.pid}/fd`])).trim().split("\n").length;
   }
   /** The processor time that it has taken, in seconds (Linux). */
   async processorSeconds(): Promise<number> {
-    const fields = (await this.#ask("cat", `/proc/${this.pid}/stat`)).replace(/^.*\) /, "").split(
+    const fields = (await output("cat", [`/proc/${this.pid}/stat`])).replace(/^.*\) /, "").split(
       " ",
     );
     return (Number(fields[11]) + Number(fields[12])) / 100; // proc(5): utime and stime, in ticks
   }
   /** The memory that it holds, in MiB (Linux). */
   async residentMiB(): Promise<number> {
-    const status = await this.#ask("cat", `/proc/${this.pid}/status`);
+    const status = await output("cat", [`/proc/${this.pid}/status`]);
     return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
-  }
-  async #ask(command: string, path: string): Promise<string> {
-    const { stdout } = await new Deno.Command(command, { args: [path] }).output();
-    return new TextDecoder().decode(stdout);
   }
   async #collect(
     reader: ReadableStreamDefaultReader<Uint8Array>,
