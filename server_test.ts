@@ -21,6 +21,7 @@ import {
   type ServeOptions,
 } from "./server.ts";
 import { SCENARIOS } from "./tests/blackbox.ts";
+import { EXAMPLES } from "./tests/examples.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
@@ -1155,7 +1156,7 @@ const RUN = isGranted("run") && isGranted("net");
 
 for (const runtime of RUNTIMES) {
   const missing = !RUN || !await isInstalled(runtime.command);
-  for (const [name, run] of SCENARIOS) {
+  for (const [name, run] of [...SCENARIOS, ...EXAMPLES]) {
     Deno.test(`${runtime.name}: ${name}`, { ignore: missing }, () => run(runtime));
   }
 }
