@@ -22,6 +22,7 @@ import {
 } from "./server.ts";
 import { SCENARIOS } from "./tests/blackbox.ts";
 import { FakeClock } from "./tests/clock.ts";
+import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
@@ -1206,7 +1207,7 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 for (const runtime of RUNTIMES) {
-  for (const [name, run, where = {}] of [...SCENARIOS, ...FAULTS, ...PROXIED]) {
+  for (const [name, run, where = {}] of [...SCENARIOS, ...EXAMPLES, ...FAULTS, ...PROXIED]) {
     const { only = runtime.name, needs = runtime.command } = where;
     if (only !== runtime.name) continue;
     const ready = RUN && await isInstalled(runtime.command) && await isInstalled(needs);

@@ -1,0 +1,289 @@
+/** What the examples are tried with, on either runtime. */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { field, parseResponses } from "./responses.ts";
+import { Client, Process, type Runtime } from "./sockets.ts";
+
+type Scenario = [name: string, run: (runtime: Runtime) => Promise<void>];
+
+/** Starts an example on a free port. With a folder, it may read and write. */
+async function start(runtime: Runtime, name: string, folder?: string) {
+  const disk = folder === undefined || runtime.name === "Bun"
+    ? []
+    : ["--allow-read", "--allow-write"];
+  const process = Process.spawn(
+    { ...runtime, args: [...runtime.args, ...disk] },
+    `examples/${name}.ts`,
+    folder === undefined ? ["0"] : ["0", folder],
+  );
+  process.port = Number(await process.printed(/Listening at PORT (\d+)/));
+  return process;
+}
+
+/** A folder of its own for one test. The tests may not write; the shell that they start may. */
+async function shell(script: string, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command("sh", {
+    args: ["-c", script, "sh", ...args],
+  }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  if (!success) throw new Error(text(stderr));
+  return text(stdout).trim();
+}
+class Folder implements AsyncDisposable {
+  private constructor(readonly path: string) {}
+  static async create(): Promise<Folder> {
+    return new Folder(await shell("mktemp -d"));
+  }
+  /** All names in it, hidden ones too. */
+  async names(): Promise<string[]> {
+    return (await shell('ls -A "$1"', this.path)).split("\n").filter((name) => name !== "");
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    await shell('rm -r "$1"', this.path);
+  }
+}
+
+/** One request as it is written here: `fetch` would tidy up the path before it sends it. */
+async function ask(port: number, method: string, path: string, fields = "", body = "") {
+  using client = await Client.connect(port);
+  const length = method === "PUT" ? `Content-Length: ${body.length}\r\n` : "";
+  await client.send(
+    `${method} ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${length}${fields}\r\n${body}`,
+  );
+  const responses = parseResponses(await client.rest(), [method], true);
+  assertEquals(responses.length, 1);
+  return responses[0];
+}
+
+/** Tries again until it holds, for what happens soon. */
+async function soon(check: () => Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 100; i++) {
+    if (await check()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`never came true: ${check}`);
+}
+
+export const EXAMPLES: Scenario[] = [
+  ["examples/events.ts", async (runtime) => {
+    await using events = await start(runtime, "events");
+    const get = (fields = "") => `GET / HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
+    using stays = await Client.connect(events.port);
+    await stays.send(get());
+    {
+      using leaves = await Client.connect(events.port);
+      await leaves.send(get());
+      const received = await leaves.until(/id: (\d+)\n[^]*id: \d+\n/);
+      assertMatch(received, /\r\nContent-Type: text\/event-stream\r\n/);
+      assertMatch(received, /id: \d+\ndata: \d{4}-\d\d-\d\dT[\d:.]+Z\n\n/);
+    }
+    await events.printed(/A client has (left)/);
+    stays.received = "";
+    await stays.until(/id: \d+\n/);
+    // One that comes back gets what it missed, at once.
+    using back = await Client.connect(events.port);
+    await back.send(get("Last-Event-ID: 0\r\n"));
+    await back.until(/id: 1\n[^]*id: 2\n[^]*id: 3\n/);
+    assertEquals((await ask(events.port, "HEAD", "/")).status, 200);
+    assertEquals((await ask(events.port, "GET", "/none")).status, 404);
+    assertEquals(events.log, "");
+  }],
+
+  ["examples/upload.ts", async (runtime) => {
+    await using folder = await Folder.create();
+    await using upload = await start(runtime, "upload", folder.path);
+    const { port } = upload;
+    const body = Array.from({ length: 1 << 20 }, (_, i) => String.fromCharCode(i * 7 % 251))
+      .join("");
+    const digest = await crypto.subtle.digest(
+      "SHA-256",
+      Uint8Array.from(body, (char) => char.charCodeAt(0)),
+    );
+    const created = await ask(port, "PUT", "/a.bin", "", body);
+    assertEquals([created.status, created.body], [201, "1048576 bytes\n"]);
+    assertEquals(
+      (await shell('sha256sum < "$1/a.bin"', folder.path)).split(" ")[0],
+      Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join(""),
+    );
+    const replaced = await ask(port, "PUT", "/a.bin", "", "");
+    assertEquals([replaced.status, replaced.body], [200, "0 bytes\n"]);
+
+    for (const rest of ["leaves", "ends its side", "breaks the content"]) {
+      using client = await Client.connect(port);
+      await client.send("PUT /half HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+      await client.send(`30d40\r\n${"x".repeat(200_000)}\r\n`);
+      await soon(async () => (await folder.names()).length === 2);
+      if (rest === "leaves") client.close();
+      else if (rest === "ends its side") await client.end();
+      else await client.send("no size\r\n");
+      if (rest !== "leaves") assertMatch(await client.rest(), /^HTTP\/1\.1 400 /);
+      await soon(async () => (await folder.names()).join() === "a.bin");
+    }
+    const bad = ["/", "/..", "/../a", "/.a", "/a/b", "/%2e%2e%2fa", "/a%2fb", "/a%5cb", "/a\\b"];
+    for (const path of [...bad, "/a%00", "/", `/${"a".repeat(200)}`]) {
+      assertEquals((await ask(port, "PUT", path, "", "x")).status, 400, path);
+    }
+    await shell('mkdir "$1/folder"', folder.path);
+    assertEquals((await ask(port, "PUT", "/folder", "", "x")).status, 409);
+    assertEquals((await ask(port, "PUT", "/b", "Content-Range: bytes 0-0/1\r\n", "x")).status, 400);
+    assertEquals((await ask(port, "GET", "/a.bin")).status, 405);
+    assertEquals(await folder.names(), ["a.bin", "folder"]);
+  }],
+
+  ["examples/files.ts", async (runtime) => {
+    await using folder = await Folder.create();
+    await shell(
+      `cd "$1"; mkdir -p root/sub/empty root/.git root-secret
+      echo secret | tee x root-secret/x > root/.git/x; echo page > root/sub/index.html
+      printf 0123456789 > "root/a b.css"; touch -d 2020-01-01 "root/a b.css"; echo x > root/none
+      head -c 9000000 /dev/zero > root/large; mkfifo root/pipe
+      ln -s ../x root/link; ln -s ../root-secret root/out; ln -s sub root/in; ln -s loop root/loop`,
+      folder.path,
+    );
+    await using files = await start(runtime, "files", `${folder.path}/root`);
+    const get = (path: string, fields = "") => ask(files.port, "GET", path, fields);
+
+    const escapes = [
+      "/../x",
+      "/%2e%2e/x",
+      "/..%2fx",
+      "/%5c..",
+      "/..%5cx",
+      "/sub/../../x",
+      "/.%2e/x",
+    ];
+    escapes.push(
+      "/sub/%2e./../x",
+      "/link",
+      "/out/x",
+      "/out/",
+      "/../root-secret/x",
+      "/..",
+      "/.git/x",
+    );
+    escapes.push(
+      "/none%00.css",
+      "/%252e%252e/x",
+      "//etc/passwd",
+      "/%2fetc/passwd",
+      `${folder.path}/x`,
+    );
+    for (const path of [...escapes, "/loop", "/pipe", "/missing", "/none/", "/sub/empty/", "/"]) {
+      const { status, body } = await get(path);
+      assertEquals([status, body.includes("secret")], [404, false], path);
+    }
+    for (const path of ["/%", "/%zz", "/%ff", "/a%c3"]) assertEquals((await get(path)).status, 400);
+
+    const whole = await get("/a%20b.css");
+    assertEquals([whole.status, whole.body], [200, "0123456789"]);
+    assertEquals(field(whole, "content-type"), "text/css; charset=utf-8");
+    const [tag, date] = [field(whole, "etag"), field(whole, "last-modified")];
+    const rows: [string, number, string][] = [
+      [`If-None-Match: ${tag}`, 304, ""],
+      [`If-Modified-Since: ${date}`, 304, ""],
+      ['If-Match: "other"', 412, "412 Precondition Failed"],
+      ["Range: bytes=2-4", 206, "234"],
+      [`Range: bytes=-1\r\nIf-Range: ${tag}`, 206, "9"],
+      ["Range: bytes=10-", 416, "416 Range Not Satisfiable"],
+    ];
+    for (const [fields, status, body] of rows) {
+      const received = await get("/a%20b.css", `${fields}\r\n`);
+      assertEquals([received.status, received.body], [status, body], fields);
+    }
+    assertEquals(field(await get("/none"), "content-type"), "application/octet-stream");
+    assertEquals((await get("/sub/")).body, "page\n");
+    assertEquals((await get("/in/")).body, "page\n");
+    assertEquals(field(await get("/sub"), "location"), "./sub/");
+    const large = await get("/large", "Range: bytes=0-0\r\n");
+    assertEquals([large.status, large.body.length], [200, 9_000_000]);
+    const head = await ask(files.port, "HEAD", "/large");
+    assertEquals([head.status, field(head, "content-length")], [200, "9000000"]);
+    const posted = await ask(files.port, "POST", "/none");
+    assertEquals([posted.status, field(posted, "allow")], [405, "GET, HEAD"]);
+    { // One that leaves midway does not leave its file open, where that can be seen.
+      using client = await Client.connect(files.port);
+      await client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+      await client.read();
+    }
+    const open = 'ls -l "/proc/$1/fd" 2> /dev/null | grep -c /root/large || true';
+    await soon(async () => Number(await shell(open, `${files.pid}`)) === 0);
+  }],
+
+  ["examples/middleware.ts", async (runtime) => {
+    await using middleware = await start(runtime, "middleware");
+    const get = (path: string, fields = "") => ask(middleware.port, "GET", path, fields);
+    const basic = (user: string) => `Authorization: Basic ${btoa(user)}\r\n`;
+    const rows: [string, string, number][] = [
+      ["/", "", 200],
+      ["/none", "", 404],
+      ["/admin", "", 401],
+      ["/admin", basic("ann:wrong"), 401],
+      ["/admin/x", "", 401],
+      ["/%61dmin", "", 404],
+      ["/admin", basic("ann:secret"), 200],
+    ];
+    for (const [path, fields, status] of rows) {
+      const received = await get(path, `X-Request-Id: id-1\r\n${fields}`);
+      assertEquals(received.status, status, path);
+      assertEquals(field(received, "x-request-id"), "id-1");
+      assertEquals(field(received, "x-content-type-options"), "nosniff");
+      assertMatch(field(received, "server-timing") ?? "", /^app;dur=[\d.]+$/);
+      assertEquals(field(received, "www-authenticate") !== undefined, status === 401);
+      if (status === 200) assertEquals(received.body, `${path}, request id-1\n`);
+    }
+    const other = await get("/", "X-Request-Id: not one\r\n");
+    assertMatch(field(other, "x-request-id") ?? "", /^[\da-f-]{36}$/);
+  }],
+
+  ["examples/timeouts.ts", async (runtime) => {
+    await using timeouts = await start(runtime, "timeouts");
+    const get = (path: string) => ask(timeouts.port, "GET", path);
+    const quick = await get("/report?ms=1");
+    assertEquals([quick.status, quick.body], [200, "The report\n"]);
+    assertEquals((await get("/sum?to=10")).body, "55\n");
+    assertEquals((await get("/sum?to=1e12")).status, 503);
+    assertEquals((await get("/none")).status, 404);
+    assertEquals(timeouts.out.includes("stopped early"), false);
+    const started = performance.now();
+    assertEquals((await get("/report?ms=60000")).status, 504);
+    assert(performance.now() - started < 10_000);
+    await timeouts.printed(/stopped (early)/);
+    { // One that leaves: the backend learns of it long before the limit.
+      using client = await Client.connect(timeouts.port);
+      await client.send("GET /report?ms=60000 HTTP/1.1\r\nHost: a\r\n\r\n");
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    await timeouts.printed(/stopped early[^]*stopped (early)/);
+    assertEquals((await get("/report?ms=1")).status, 200);
+  }],
+
+  ["examples/shutdown.ts", async (runtime) => {
+    await using shutdown = await start(runtime, "shutdown");
+    using slow = await Client.connect(shutdown.port);
+    using counts = await Client.connect(shutdown.port);
+    await slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    await counts.send("GET /count HTTP/1.1\r\nHost: a\r\n\r\n");
+    await counts.until(/1\n/);
+    shutdown.signal("SIGTERM");
+    await shutdown.printed(/SIGTERM: (stopping)/);
+    const [answer] = parseResponses(await slow.rest(), ["GET"], true);
+    assertEquals([answer.status, answer.body, slow.ended], [200, "Done\n", "closed"]);
+    assertEquals(parseResponses(await counts.rest(), ["GET"], true)[0].status, 200);
+    slow.close();
+    counts.close();
+    assertEquals(await shutdown.ended(), 0);
+    await shutdown.printed(/All requests were (answered)/);
+  }],
+
+  ["examples/shutdown.ts, a second signal", async (runtime) => {
+    await using shutdown = await start(runtime, "shutdown");
+    using slow = await Client.connect(shutdown.port);
+    await slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    shutdown.signal("SIGTERM");
+    await shutdown.printed(/SIGTERM: (stopping)/);
+    shutdown.signal("SIGTERM");
+    await slow.rest();
+    assertEquals([slow.received, await shutdown.ended()], ["", 1]);
+  }],
+];
