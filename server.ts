@@ -1979,22 +1979,32 @@ class Output {
 /** Where the pieces of a streamed response come from. */
 interface Source {
   next(): Promise<{ done?: boolean; value?: Uint8Array }>;
-  /** Nobody wants the rest. */
-  cancel(reason?: unknown): void;
+  /** Nobody wants the rest. Whether that can be done properly is of no more interest. */
+  cancel(reason?: unknown): Promise<void>;
 }
 function sourceOf(stream: Streamed): Source {
   if (stream instanceof ReadableStream) {
     const reader = stream.getReader();
     return {
       next: () => reader.read(),
-      cancel: (reason) => void reader.cancel(reason).catch(() => {}),
+      cancel: (reason) => reader.cancel(reason).catch(() => {}),
     };
   }
   const iterator = stream[Symbol.asyncIterator]();
   return {
     next: () => iterator.next(),
-    cancel: () => void iterator.return?.().catch(() => {}),
+    cancel: async () => {
+      try {
+        await iterator.return?.();
+      } catch { /* It has told its own story, or has none. */ }
+    },
   };
+}
+/** Cancels a body that will not be sent, if it is a stream. */
+function discard(body: HttpResponse["body"]): void {
+  try {
+    if (isStreamed(body ?? "")) void sourceOf(body as Streamed).cancel();
+  } catch { /* It is locked, or not a stream after all. */ }
 }
 
 /** What a client is waited for: to send, to take what is sent to it, to close; or nothing. */
@@ -2100,7 +2110,7 @@ class HttpConnection implements Patience {
     this.deadline = Infinity;
     this.#connection.close();
     if (reason !== undefined) this.#request?.abort(reason);
-    this.#source?.cancel(reason);
+    void this.#source?.cancel(reason);
     this.#shared.closed(this);
   }
   /** Whether its permit was given back before it was closed. */
@@ -2266,8 +2276,13 @@ class HttpConnection implements Patience {
     let reply: Reply;
     try {
       reply = checkResponse(response);
-      if (head.conditional) reply = applyConditions(reply, request);
+      if (head.conditional) {
+        const { content } = reply;
+        reply = applyConditions(reply, request);
+        if (reply.content !== content) discard(content);
+      }
     } catch (error) {
+      discard(response?.body);
       reply = checkResponse(this.#failure(error, request));
     }
     if (reply.close) this.#persists = false;
@@ -2310,7 +2325,7 @@ class HttpConnection implements Patience {
     await this.#sendBytes(Buffer.from(text, "latin1")); // 9110 §5.5: one byte a character
     this.#sent = 0;
     if (isHead || !hasContent(status)) {
-      if (streamed) sourceOf(content).cancel();
+      discard(content);
     } else if (streamed) {
       await this.#sendStream(content, length, framing !== "");
     } else {
@@ -2350,7 +2365,7 @@ class HttpConnection implements Patience {
       if (chunked) await this.#sendBytes(LAST_CHUNK);
     } catch (error) { // Without its end, so that the client notices.
       if (!this.#closed) this.#shared.log.error?.(describe(error));
-      source.cancel(error);
+      void source.cancel(error);
       throw error;
     } finally {
       this.#source = undefined;

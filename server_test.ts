@@ -609,6 +609,26 @@ Deno.test("a client that leaves aborts the signal and cancels the stream", async
   await second.server.shutdown();
 });
 
+Deno.test("a stream that is not sent is canceled", async () => {
+  let canceled = 0;
+  const stream = () => new ReadableStream({ cancel: () => void canceled++ });
+  const handler: Handler = ({ path }) => {
+    const tags = new Map([["/", '"a"'], ["/split", "a\r\nb"]]);
+    return { headers: { "ETag": tags.get(path)! }, body: stream() };
+  };
+  const rows: [string, number][] = [
+    ["HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 200],
+    [get("/", 'If-None-Match: "a"\r\n'), 304],
+    [get("/", 'If-Match: "b"\r\n'), 412],
+    [get("/split"), 500],
+  ];
+  for (const [message, status] of rows) {
+    canceled = 0;
+    const [received] = await ask(handler, message);
+    assertEquals([received.status, canceled], [status, 1]);
+  }
+});
+
 Deno.test("a stream is pulled no faster than the client takes it", async () => {
   let pulled = 0;
   const body = new ReadableStream({

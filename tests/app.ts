@@ -20,6 +20,8 @@ const server = serve(async (request) => {
   switch (request.path) {
     case "/big":
       return { body: big };
+    case "/mib":
+      return { body: big.subarray(0, MIB) };
     case "/count": {
       let size = 0;
       for await (const piece of request.body ?? []) size += piece.length;

@@ -5,6 +5,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { connectAll, type Crowd, heads, idlers, nonReaders } from "./crowds.ts";
 import { field, parseResponses } from "./responses.ts";
+import { soak } from "./soak.ts";
 import {
   Client,
   exchange,
@@ -375,4 +376,6 @@ export const FAULTS: Scenario[] = [
     assert(answered > 200, `only ${answered} answers`);
     assert(seconds < 2, `it took ${seconds} s to stop`);
   }],
+
+  ["a soak of ten seconds", async (runtime) => void await soak(runtime, 10, Date.now())],
 ];

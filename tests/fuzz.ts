@@ -15,7 +15,7 @@ import { parseResponses, type Received } from "./responses.ts";
 import { VECTORS } from "./vectors.ts";
 
 /** Numbers from 0 up to 1, the same ones for the same seed. */
-function randomNumbers(seed: number): () => number {
+export function randomNumbers(seed: number): () => number {
   let state = seed >>> 0;
   return () => { // mulberry32
     state = (state + 0x6d2b79f5) >>> 0;
