@@ -102,7 +102,7 @@ function parseObject(bytes: Uint8Array): object {
   let value: unknown;
   try {
     const text = utf8.decode(bytes);
-    if (text.length > 2 * MAX_DEPTH && depthOf(text) > MAX_DEPTH) throw new Error("too deep");
+    if (isTooDeep(text)) throw new Error("too deep");
     value = JSON.parse(text);
   } catch (error) {
     // What an engine has to say about it differs from one to the next: it is for the log alone.
@@ -112,12 +112,28 @@ function parseObject(bytes: Uint8Array): object {
   throw new HttpError(400, "Invalid JSON: it is not an object");
 }
 
-/** How deep brackets and braces are nested in a JSON text. */
-function depthOf(text: string): number {
-  let depth = 0, deepest = 0;
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
-    if (token === "[" || token === "{") deepest = Math.max(deepest, ++depth);
-    else if (token === "]" || token === "}") depth--;
+/** Whether brackets and braces are nested too deep in a JSON text. */
+function isTooDeep(text: string): boolean {
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charCodeAt(i);
+    if (char === QUOTE) {
+      i = endOfString(text, i);
+    } else if (char === BRACKET || char === BRACE) {
+      if (++depth > MAX_DEPTH) return true;
+    } else if (char === BRACKET + 2 || char === BRACE + 2) { // the closing ones
+      depth--;
+    }
   }
-  return deepest;
+  return false;
+}
+const QUOTE = 34, BACKSLASH = 92, BRACKET = 91, BRACE = 123;
+
+/** Where the quote is that ends the string which begins at `start`. */
+function endOfString(text: string, start: number): number {
+  let i = start + 1;
+  while (i < text.length && text.charCodeAt(i) !== QUOTE) {
+    i += text.charCodeAt(i) === BACKSLASH ? 2 : 1;
+  }
+  return i;
 }

@@ -289,10 +289,23 @@ export const SCENARIOS: Scenario[] = [
       log,
       `Cannot listen at --hostname 127.0.0.1 --port ${server.port}: the port is in use\n`,
     );
-    const unknown = await run(runtime, ["--hostname", "no.such.host.invalid"]);
-    assertEquals(unknown.code, 1);
-    assertMatch(unknown.log, /^Cannot listen at --hostname no\.such\.host\.invalid .*\n$/);
+    const rows = [
+      ["no.such.host.invalid", "the name does not resolve to an address"],
+      ["192.0.2.1", "this machine has no such address"],
+    ];
+    for (const [name, reason] of rows) {
+      const { code, log } = await run(runtime, ["--hostname", name, "--port", "0"]);
+      assertEquals([code, log], [1, `Cannot listen at --hostname ${name} --port 0: ${reason}\n`]);
+    }
   }],
+
+  ["a privileged port is one line and exit 1", async (runtime) => {
+    const args = ["--bounding-set=-net_bind_service", "--", runtime.command, ...runtime.args];
+    const unprivileged = { ...runtime, command: "setpriv", args };
+    const { code, log } = await run(unprivileged, ["--port", "80"]);
+    const line = "Cannot listen at --hostname 127.0.0.1 --port 80: no permission for this port\n";
+    assertEquals([code, log], [1, line]);
+  }, { needs: "setpriv" }],
 
   ["curl", async (runtime) => {
     await using server = await Process.start(runtime);

@@ -84,18 +84,36 @@ export function isJson(type: string | null | undefined): boolean {
 
 /** A JSON object with an id; throws if it is not one. */
 export function withId(json: string): string {
-  if (json.length > 2000 && depthOf(json) > 1000) throw new Error("too deep");
+  if (isTooDeep(json)) throw new Error("too deep");
   const value = JSON.parse(json);
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error();
   return JSON.stringify({ ...value, id: 1 }, null, 2);
 }
 
-/** As handlers.ts has it: the comparison is of servers, so the application's own cost is the same. */
-function depthOf(text: string): number {
-  let depth = 0, deepest = 0;
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
-    if (token === "[" || token === "{") deepest = Math.max(deepest, ++depth);
-    else if (token === "]" || token === "}") depth--;
+// As handlers.ts has it: the comparison is of servers, so the application's own cost is the same.
+const MAX_DEPTH = 1000;
+/** Whether brackets and braces are nested too deep in a JSON text. */
+function isTooDeep(text: string): boolean {
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charCodeAt(i);
+    if (char === QUOTE) {
+      i = endOfString(text, i);
+    } else if (char === BRACKET || char === BRACE) {
+      if (++depth > MAX_DEPTH) return true;
+    } else if (char === BRACKET + 2 || char === BRACE + 2) { // the closing ones
+      depth--;
+    }
   }
-  return deepest;
+  return false;
+}
+const QUOTE = 34, BACKSLASH = 92, BRACKET = 91, BRACE = 123;
+
+/** Where the quote is that ends the string which begins at `start`. */
+function endOfString(text: string, start: number): number {
+  let i = start + 1;
+  while (i < text.length && text.charCodeAt(i) !== QUOTE) {
+    i += text.charCodeAt(i) === BACKSLASH ? 2 : 1;
+  }
+  return i;
 }
