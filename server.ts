@@ -122,7 +122,7 @@ const INPUT_KEPT = 4096;
 const OUTPUT_SIZE = 65536;
 /** Bytes of the buffer that gathering begins with: most answers fit. */
 const SMALL_OUTPUT_SIZE = 2048;
-/** Bytes of either kind of buffer that are kept for the next answers. */
+/** Bytes of buffers of one size that are kept for their next use. */
 const MAX_SPARE = 2097152;
 /** Bytes that are asked of the socket at a time while a body is read. */
 const BODY_PIECE = 65536;
@@ -163,9 +163,9 @@ const LOG_TIME = 1000;
 /** One TCP connection, as much of it as a server needs. A value that is there at once is returned
  * as it is; only what has to be waited for is a promise. */
 export interface Connection {
-  /** The peer's IP address. */
+  /** The peer's IP address; once the connection is closed, it may be empty. */
   readonly remoteAddress: string;
-  /** The peer's port. */
+  /** The peer's port; once the connection is closed, it may be 0. */
   readonly remotePort: number;
   /** Reads some bytes to the front of `buffer` and tells how many; null at the end of the stream.
    * Rejects when the connection breaks or is closed. One read at a time. */
@@ -218,12 +218,10 @@ export async function writeAll(connection: Connection, bytes: Uint8Array): Promi
 
 class DenoConnection implements Connection {
   readonly #tcp: Deno.TcpConn;
+  #writes = 0;
 
   constructor(tcp: Deno.TcpConn) {
     this.#tcp = tcp;
-    try {
-      tcp.setNoDelay(true); // else a small answer may wait for the one before to be acknowledged
-    } catch { /* The peer has gone already, which the first read will tell. */ }
   }
   get remoteAddress(): string {
     return this.#tcp.remoteAddr.hostname;
@@ -235,7 +233,14 @@ class DenoConnection implements Connection {
     return this.#tcp.read(buffer);
   }
   write(bytes: Uint8Array): Promise<number> {
+    if (++this.#writes === 2) this.#setNoDelay();
     return this.#tcp.write(bytes);
+  }
+  /** Else a small second write would wait for the first to be acknowledged. */
+  #setNoDelay(): void {
+    try {
+      this.#tcp.setNoDelay(true);
+    } catch { /* The peer has gone, which the write will tell. */ }
   }
   closeWrite(): Promise<void> {
     return this.#tcp.closeWrite();
@@ -281,8 +286,8 @@ class DenoListener implements Listener {
 // What is used of Bun, so that one file type-checks without Bun's types.
 interface BunSocket {
   data: BunConnection;
-  readonly remoteAddress: string;
-  readonly remotePort: number;
+  readonly remoteAddress?: string;
+  readonly remotePort?: number;
   write(bytes: Uint8Array): number;
   pause(): void;
   resume(): void;
@@ -311,8 +316,6 @@ declare const Bun: BunRuntime | undefined;
  * asked for yet is kept, and the socket is paused until it has been taken. */
 class BunConnection implements Connection {
   readonly #socket: BunSocket;
-  readonly remoteAddress: string;
-  readonly remotePort: number;
   #arrived: Uint8Array[] = [];
   #paused = false;
   #ended = false;
@@ -331,15 +334,20 @@ class BunConnection implements Connection {
 
   constructor(socket: BunSocket) {
     this.#socket = socket;
-    this.remoteAddress = socket.remoteAddress; // now: Bun forgets it when the peer resets
-    this.remotePort = socket.remotePort;
+  }
+  // Bun forgets these when the socket is closed.
+  get remoteAddress(): string {
+    return this.#socket.remoteAddress ?? "";
+  }
+  get remotePort(): number {
+    return this.#socket.remotePort ?? 0;
   }
 
   read(buffer: Uint8Array): number | null | Promise<number | null> {
     const chunk = this.#arrived.shift();
     if (chunk !== undefined) return this.#take(chunk, buffer);
     if (this.#ended) return null;
-    if (this.#closed) return Promise.reject(new Error("the connection is closed"));
+    if (this.#closed) return Promise.reject(closedError());
     this.#readBuffer = buffer;
     if (this.#paused) this.resume();
     return new Promise(this.#startRead);
@@ -358,7 +366,7 @@ class BunConnection implements Connection {
   write(bytes: Uint8Array): number | Promise<number> {
     const count = this.#closed ? -1 : this.#socket.write(bytes);
     if (count > 0 || bytes.length === 0) return count;
-    if (count < 0) return Promise.reject(new Error("the connection is closed"));
+    if (count < 0) return Promise.reject(closedError());
     return new Promise((resolve, reject) => {
       this.#writeBytes = bytes;
       this.#writeDone = resolve;
@@ -400,7 +408,7 @@ class BunConnection implements Connection {
     if (count === 0) return;
     this.#writeBytes = undefined;
     if (count > 0) this.#writeDone(count);
-    else this.#writeFailed(new Error("the connection is closed"));
+    else this.#writeFailed(closedError());
   }
   end(): void {
     this.#ended = true;
@@ -410,11 +418,14 @@ class BunConnection implements Connection {
   /** Closed by either side: whoever waits is told. */
   closed(): void {
     this.#closed = true;
-    const error = new Error("the connection is closed");
-    if (this.#readBuffer !== undefined) this.#readFailed(error);
-    if (this.#writeBytes !== undefined) this.#writeFailed(error);
+    if (this.#readBuffer !== undefined) this.#readFailed(closedError());
+    if (this.#writeBytes !== undefined) this.#writeFailed(closedError());
     this.#readBuffer = this.#writeBytes = undefined;
   }
+}
+
+function closedError(): Error {
+  return new Error("the connection is closed");
 }
 
 /** Bun can't stop accepting. Connections that nobody has asked for yet wait here, paused. */
@@ -590,6 +601,9 @@ for (let byte = 0; byte < 256; byte++) {
 const EMPTY_LINE = 0, EMPTY_LINE_LF = 1, METHOD = 2, REQUEST_TARGET = 3, VERSION = 4;
 const REQUEST_LINE_LF = 5, FIELD = 6, FIELD_NAME = 7, FIELD_VALUE = 8, FIELD_LF = 9, HEAD_LF = 10;
 
+/** The last Host that was found valid: mostly all clients send the same. */
+let knownHost: string | undefined;
+
 /**
  * Parses request heads as their bytes arrive: a state machine that looks at every byte once, so
  * that a head that trickles in costs no more than one that comes whole, and gets the same answer.
@@ -618,10 +632,8 @@ export class HeadParser {
   #connection = "";
   #expectation = "";
   #conditional = false;
-  /** The last Host that was found valid: clients repeat it. */
-  #knownHost: string | undefined;
 
-  /** A parser for the heads of one connection. */
+  /** A parser for one head after another. */
   constructor(limits: HeadLimits = {}) {
     this.#maxSize = limits.maxHeaderSize ?? SETTINGS.maxHeaderSize.value;
     this.#maxCount = limits.maxHeaderCount ?? SETTINGS.maxHeaderCount.value;
@@ -829,9 +841,9 @@ export class HeadParser {
     if (this.#hostAt === 0) {
       if (version === "1.1") throw badField("no Host"); // 9112 §3.2
       authority = "";
-    } else if (authority !== this.#knownHost) {
+    } else if (authority !== knownHost) {
       if (!isAuthority(authority)) throw badField("the Host is not a host and port");
-      this.#knownHost = authority;
+      knownHost = authority;
     }
     let resource = target;
     if (target.charCodeAt(0) !== SLASH || method === "CONNECT") {
@@ -876,6 +888,8 @@ export class HeadParser {
   }
   #keepsAlive(version: string): boolean {
     if (this.#connection === "") return version === "1.1";
+    if (this.#connection === "close") return false;
+    if (this.#connection === "keep-alive") return true;
     const options = this.#connection.split(",").map(trim);
     return !options.includes("close") && (version === "1.1" || options.includes("keep-alive"));
   }
@@ -1037,9 +1051,23 @@ export class HttpHeaders {
   }
 }
 
+/** Buffers of the sizes that are in constant use. */
+const SPARE = new Map<number, Buffer[]>(
+  [INPUT_SIZE, SMALL_OUTPUT_SIZE, OUTPUT_SIZE].map((size) => [size, []]),
+);
+function takeBuffer(size: number): Buffer {
+  return SPARE.get(size)?.pop() ?? Buffer.allocUnsafeSlow(size);
+}
+/** Keeps a buffer that nobody uses any more. */
+function giveBuffer(buffer: Buffer | undefined): void {
+  const spare = buffer && SPARE.get(buffer.length);
+  if (spare !== undefined && spare.length * buffer!.length < MAX_SPARE) spare.push(buffer!);
+}
+const NO_BUFFER = Buffer.allocUnsafeSlow(0);
+
 /** What has been read from a connection and not yet been used. Everything is read through here. */
 class Input {
-  bytes: Buffer = Buffer.allocUnsafeSlow(INPUT_SIZE);
+  bytes: Buffer = takeBuffer(INPUT_SIZE);
   start = 0;
   end = 0;
   readonly #connection: Connection;
@@ -1085,9 +1113,16 @@ class Input {
     this.#ahead.then((count) => count === null && gone(), gone);
   }
 
+  /** Nothing more will be read. */
+  release(): void {
+    if (this.#ahead === undefined) giveBuffer(this.bytes);
+    this.bytes = NO_BUFFER;
+    this.start = this.end = 0;
+  }
+
   #space(): Buffer {
     if (this.empty) {
-      if (this.bytes.length > INPUT_KEPT) this.bytes = Buffer.allocUnsafeSlow(INPUT_SIZE);
+      if (this.bytes.length > INPUT_KEPT) this.bytes = takeBuffer(INPUT_SIZE);
       this.start = this.end = 0;
       return this.bytes;
     }
@@ -1099,6 +1134,7 @@ class Input {
     if (this.end === this.bytes.length) {
       const larger = Buffer.allocUnsafeSlow(Math.min(this.end * 4, this.#largest));
       larger.set(this.bytes);
+      giveBuffer(this.bytes);
       this.bytes = larger;
     }
     return this.bytes.subarray(this.end);
@@ -1185,8 +1221,10 @@ function badChunk(why: string): HttpError {
   return new HttpError(400, `Malformed chunk: ${why}`);
 }
 
-/** What a body needs of the connection that it comes from. */
+/** What content, in or out, needs of the connection: somebody who looks at the clock. */
 interface Patience {
+  /** Bytes are about to be written. */
+  writing(): void;
   /** Reading has to wait for the client from now on. */
   waiting(): void;
   /** It has not any more. Throws if the client took too long. */
@@ -1504,6 +1542,8 @@ const CONTINUE = encoder.encode("HTTP/1.1 100 Continue\r\n\r\n");
 const LAST_CHUNK = encoder.encode("0\r\n\r\n");
 const CRLF = encoder.encode("\r\n");
 const NOTHING = new Uint8Array(0);
+/** The field line of a connection's last answer (9112 §9.6). */
+const CLOSE = "Connection: close\r\n";
 
 type Streamed = ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
 
@@ -1542,7 +1582,7 @@ function errorReply(status: number, message?: string): HttpResponse {
 function encodeRefusal(error: HttpError, now: Now, method: string, fields = ""): Uint8Array {
   const reply = checkResponse(errorReply(error.status, error.message));
   const content = String(reply.content);
-  const text = headText(reply, now.date, content.length, `${fields}Connection: close\r\n`);
+  const text = headText(reply, now.date, content.length, fields + CLOSE);
   return encoder.encode(method === "HEAD" ? text : text + content);
 }
 
@@ -1769,23 +1809,33 @@ interface FrozenAnswer {
   readonly second: number;
 }
 
-/** The encoded answers of frozen responses, each with the second that its `Date` tells. A new second
- * makes a new copy, since the old one may still be on its way to somebody. */
-const FROZEN = new WeakMap<object, FrozenAnswer>();
+/** The encoded answers of frozen responses, each with the second that its `Date` tells: those after
+ * which the connection is kept, and those after which it is closed. A new second makes a new copy,
+ * since the old one may still be on its way to somebody. */
+const FROZEN = {
+  kept: new WeakMap<object, FrozenAnswer>(),
+  closed: new WeakMap<object, FrozenAnswer>(),
+};
 
-/** The whole answer to a plain GET on a connection that goes on, if `response` is frozen. */
-function frozenAnswer(response: HttpResponse | Response, now: Now): FrozenAnswer | undefined {
-  const kept = FROZEN.get(response);
-  if (kept !== undefined && kept.second === now.second) return kept;
-  if (kept === undefined && !isDeepFrozen(response)) return undefined;
+/** The whole answer to a plain HTTP/1.1 GET, if `response` is frozen. */
+function frozenAnswer(
+  response: HttpResponse | Response,
+  now: Now,
+  persists: boolean,
+): FrozenAnswer | undefined {
+  const answers = persists ? FROZEN.kept : FROZEN.closed;
+  const known = answers.get(response);
+  if (known !== undefined && known.second === now.second) return known;
+  if (known === undefined && !isDeepFrozen(response)) return undefined;
   const reply = checkResponse(response);
   if (isStreamed(reply.content) || reply.close || !hasContent(reply.status)) return undefined;
   const content = Buffer.from(reply.content);
   if (content.length > OUTPUT_SIZE) return undefined; // Copying it each second would cost more.
-  const head = Buffer.from(headText(reply, now.date, content.length, ""), "latin1");
+  const more = persists ? "" : CLOSE;
+  const head = Buffer.from(headText(reply, now.date, content.length, more), "latin1");
   const bytes = Buffer.concat([head, content]);
   const answer = { bytes, status: reply.status, size: content.length, second: now.second };
-  FROZEN.set(response, answer);
+  answers.set(response, answer);
   return answer;
 }
 function isDeepFrozen(response: HttpResponse | Response): boolean {
@@ -1806,6 +1856,8 @@ interface Shared {
   readonly onError: ServeOptions["onError"];
   readonly log: Logger;
   readonly clock: Clock;
+  /** Parsers that no connection uses: one that waits for a request needs none. */
+  readonly parsers: HeadParser[];
   /** The server is stopping: no connection is kept for another request. */
   stopping: boolean;
   /** Somebody waits for a permit: likewise. */
@@ -1867,43 +1919,20 @@ class Clock implements Now {
   };
 }
 
-/** Buffers that are used again. */
-class BufferPool {
-  readonly size: number;
-  readonly #spare: Buffer[] = [];
-
-  constructor(size: number) {
-    this.size = size;
-  }
-  take(): Buffer {
-    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.size);
-  }
-  give(buffer: Buffer): void {
-    if (this.#spare.length * this.size < MAX_SPARE) this.#spare.push(buffer);
-  }
-}
-const SMALL_BUFFERS = new BufferPool(SMALL_OUTPUT_SIZE);
-const LARGE_BUFFERS = new BufferPool(OUTPUT_SIZE);
-function giveBack(buffer: Buffer | undefined): void {
-  if (buffer?.length === SMALL_OUTPUT_SIZE) SMALL_BUFFERS.give(buffer);
-  else if (buffer !== undefined) LARGE_BUFFERS.give(buffer);
-}
-
 /** Gathers answers, so that those to pipelined requests leave in one write. A connection has a buffer
  * only while it has something to write. */
 class Output {
   readonly #connection: Connection;
-  /** Called whenever bytes are about to be written. */
-  readonly #beforeWrite: () => void;
+  readonly #patience: Patience;
   /** A lone answer is written as it is; more than one are copied to the buffer. */
   #single: Uint8Array | undefined;
   #buffer: Buffer | undefined;
   #length = 0;
   #writing: Promise<void> | undefined;
 
-  constructor(connection: Connection, beforeWrite: () => void) {
+  constructor(connection: Connection, patience: Patience) {
     this.#connection = connection;
-    this.#beforeWrite = beforeWrite;
+    this.#patience = patience;
   }
   /** How many bytes wait to be written. */
   get length(): number {
@@ -1942,10 +1971,10 @@ class Output {
     const bytes = this.#single ?? buffer!.subarray(0, this.#length);
     this.#single = this.#buffer = undefined;
     this.#length = 0;
-    this.#beforeWrite();
+    this.#patience.writing();
     const taken = this.#connection.write(bytes);
     if (taken !== bytes.length) return this.#writing = this.#writeRest(bytes, taken, buffer);
-    giveBack(buffer);
+    giveBuffer(buffer);
     return undefined;
   }
   async #writeRest(
@@ -1955,10 +1984,10 @@ class Output {
   ): Promise<void> {
     try {
       for (let sent = await taken; sent < bytes.length;) {
-        this.#beforeWrite();
+        this.#patience.writing();
         sent += await this.#connection.write(bytes.subarray(sent));
       }
-      giveBack(buffer);
+      giveBuffer(buffer);
     } finally {
       this.#writing = undefined;
     }
@@ -1968,13 +1997,13 @@ class Output {
     const before = this.#buffer;
     const needed = this.length + size;
     if (before !== undefined && needed <= before.length) return before;
-    const buffer = (needed <= SMALL_OUTPUT_SIZE ? SMALL_BUFFERS : LARGE_BUFFERS).take();
+    const buffer = takeBuffer(needed <= SMALL_OUTPUT_SIZE ? SMALL_OUTPUT_SIZE : OUTPUT_SIZE);
     const gathered = this.#single ?? before?.subarray(0, this.#length);
     if (gathered !== undefined) {
       buffer.set(gathered);
       this.#length = gathered.length;
       this.#single = undefined;
-      giveBack(before);
+      giveBuffer(before);
     }
     return this.#buffer = buffer;
   }
@@ -2020,9 +2049,12 @@ class HttpConnection implements Patience {
   deadline = Infinity;
   readonly #shared: Shared;
   readonly #connection: Connection;
+  /** Who it is, for the log; looked up early, since a connection that is closed may not know. */
+  readonly #peer: string;
   readonly #input: Input;
   readonly #output: Output;
-  readonly #parser: HeadParser;
+  /** What has been seen of a head that is not whole yet. */
+  #parser: HeadParser | undefined;
   readonly #idleTime: number;
   readonly #requestTime: number;
   /** What the client is waited for. */
@@ -2049,9 +2081,11 @@ class HttpConnection implements Patience {
     this.#connection = connection;
     this.#idleTime = settings.idleTimeout * 1000;
     this.#requestTime = this.#allowance = settings.requestTimeout * 1000;
+    const { debug, info, error } = shared.log;
+    const isLogged = (debug ?? info ?? error) !== undefined;
+    this.#peer = isLogged ? `${connection.remoteAddress}:${connection.remotePort}` : "";
     this.#input = new Input(connection, settings.maxHeaderSize);
-    this.#output = new Output(connection, () => this.#await("write", this.#idleTime));
-    this.#parser = new HeadParser(settings);
+    this.#output = new Output(connection, this);
   }
 
   /** The life of the connection. */
@@ -2104,6 +2138,7 @@ class HttpConnection implements Patience {
       await this.#refuse(error);
     } finally {
       this.close();
+      this.#input.release();
     }
   }
 
@@ -2125,9 +2160,13 @@ class HttpConnection implements Patience {
   get isIdle(): boolean {
     return this.isWaiting && this.#answered > 0;
   }
+  /** Whether some of a head has come, and not yet all of it. */
+  get #begun(): boolean {
+    return this.#parser !== undefined && this.#parser.begun;
+  }
   /** Whether no request has begun. */
   get isWaiting(): boolean {
-    return this.#awaits === "head" && !this.#parser.begun;
+    return this.#awaits === "head" && !this.#begun;
   }
 
   /** The server is stopping: what waits for a request gets no more than a moment for it to come. */
@@ -2143,8 +2182,11 @@ class HttpConnection implements Patience {
     this.deadline = this.#since + Math.min(time, this.#idleTime);
   }
   #awaitHead(): void {
-    if (this.#parser.begun) this.#await("head", this.#allowance);
+    if (this.#begun) this.#await("head", this.#allowance);
     else this.#await("head", this.#shared.stopping ? TICK : this.#idleTime);
+  }
+  writing(): void {
+    this.#await("write", this.#idleTime);
   }
   /** The client has nothing to do until further notice. */
   #awaitNothing(): void {
@@ -2157,7 +2199,7 @@ class HttpConnection implements Patience {
   resumed(): void {
     if (this.#late !== undefined) throw this.#late;
     const now = this.#shared.clock.now(); // which also brings the date up to date
-    if (this.#awaits === "content" || this.#parser.begun) {
+    if (this.#awaits === "content" || this.#begun) {
       this.#allowance -= now - this.#since;
     } else {
       this.#allowance = this.#requestTime;
@@ -2166,7 +2208,7 @@ class HttpConnection implements Patience {
   }
   /** The deadline has passed. */
   expire(): void {
-    const begun = this.#awaits === "head" ? this.#parser.begun : this.#awaits === "content";
+    const begun = this.#awaits === "head" ? this.#begun : this.#awaits === "content";
     if (begun && !this.#answering && this.#output.length === 0) {
       this.#late = new HttpError(408, "The request took too long to arrive"); // 9110 §15.5.9
       this.#shared.log.error?.(this.#late.message + this.#from());
@@ -2208,19 +2250,23 @@ class HttpConnection implements Patience {
   #nextHead(): Head | undefined {
     const input = this.#input;
     if (input.empty) return undefined;
-    const head = this.#parser.parse(input.bytes, input.start, input.end);
+    const { parsers, settings } = this.#shared;
+    const parser = this.#parser ??= parsers.pop() ?? new HeadParser(settings);
+    const head = parser.parse(input.bytes, input.start, input.end);
     if (head === undefined) return undefined;
-    input.start += this.#parser.size;
-    this.#parser.reset();
+    input.start += parser.size;
+    parser.reset();
+    parsers.push(parser);
+    this.#parser = undefined;
     return head;
   }
   /** Whether the connection makes room for another rather than wait for a request. */
   #isDismissed(): boolean {
-    return this.#shared.crowded && !this.#parser.begun && this.#answered > 0;
+    return this.#shared.crowded && !this.#begun && this.#answered > 0;
   }
   /** The client has sent its last byte. */
   async #ended(): Promise<void> {
-    if (this.#parser.begun) throw new HttpError(400, "The request ended early"); // 9112 §8
+    if (this.#begun) throw new HttpError(400, "The request ended early"); // 9112 §8
     await this.#output.flush();
   }
   async sendContinue(): Promise<void> {
@@ -2267,8 +2313,8 @@ class HttpConnection implements Patience {
     const { stopping, crowded, clock } = this.#shared;
     this.#persists = head.keepAlive && !stopping && !crowded &&
       (content.complete || content.isWorthSkipping);
-    if (this.#persists && !head.conditional && head.version === "1.1" && head.method !== "HEAD") {
-      const frozen = frozenAnswer(response, clock);
+    if (!head.conditional && head.version === "1.1" && head.method !== "HEAD") {
+      const frozen = frozenAnswer(response, clock, this.#persists);
       if (frozen !== undefined) {
         this.#status = frozen.status;
         this.#sent = frozen.size;
@@ -2301,7 +2347,7 @@ class HttpConnection implements Patience {
   }
   #headText(reply: Reply, head: Head, length: number | undefined, framing: string): string {
     let more = framing;
-    if (!this.#persists) more += "Connection: close\r\n";
+    if (!this.#persists) more += CLOSE;
     else if (head.version === "1.0") more += "Connection: keep-alive\r\n";
     return headText(reply, this.#shared.clock.date, length, more);
   }
@@ -2399,7 +2445,7 @@ class HttpConnection implements Patience {
   }
   #refusal(error: HttpError): Uint8Array {
     const { bytes, start } = this.#input;
-    const method = this.#request?.head.method ?? this.#parser.methodIn(bytes, start);
+    const method = this.#request?.head.method ?? this.#parser?.methodIn(bytes, start) ?? "";
     return encodeRefusal(error, this.#shared.clock, method);
   }
   /** Sends a last answer so that it arrives. Nobody has to wait for a permit meanwhile. */
@@ -2413,13 +2459,12 @@ class HttpConnection implements Patience {
   // Logging
 
   #from(): string {
-    return ` (from ${this.#connection.remoteAddress}:${this.#connection.remotePort})`;
+    return ` (from ${this.#peer})`;
   }
   #accessLine(head: Head, milliseconds: number): string {
-    const { remoteAddress, remotePort } = this.#connection;
     const line = visible(head.text.substring(0, head.fieldsAt).trim());
     const time = `${milliseconds.toFixed(1)} ms`;
-    return `${remoteAddress}:${remotePort} "${line}" ${this.#status} ${this.#sent} ${time}`;
+    return `${this.#peer} "${line}" ${this.#status} ${this.#sent} ${time}`;
   }
 }
 
@@ -2504,6 +2549,7 @@ class HttpServer implements Server, Shared {
   readonly onError: ServeOptions["onError"];
   readonly log: Logger;
   readonly clock: Clock;
+  readonly parsers: HeadParser[] = [];
   readonly addr: { hostname: string; port: number };
   readonly finished: Promise<void>;
   stopping = false;
