@@ -493,11 +493,17 @@ class BunListener implements Listener {
 }
 
 /** Sends a last answer and closes. What the peer goes on sending is read for a while before, since
- * closing on it makes the kernel reset the connection, and the peer may lose the answer (9112 §9.6). */
-async function sayGoodbye(connection: Connection, answer: Uint8Array): Promise<void> {
+ * closing on it makes the kernel reset the connection, and the peer may lose the answer (9112 §9.6).
+ * `reading` is a read that is under way. */
+async function sayGoodbye(
+  connection: Connection,
+  answer: Uint8Array,
+  reading?: Promise<unknown>,
+): Promise<void> {
   try {
     await writeAll(connection, answer);
     await connection.closeWrite();
+    await reading;
     await drain(connection);
   } catch { /* The peer did not wait for it. */ }
   connection.close();
@@ -1004,7 +1010,8 @@ export interface HttpRequest {
   text(): Promise<string>;
   /** The content as JSON. Rejects with an {@linkcode HttpError} 400 when it is not JSON in UTF-8. */
   json(): Promise<unknown>;
-  /** The same request for applications written for Fetch. It takes over the content. */
+  /** The same request for applications written for Fetch. It takes over the content. Throws an
+   * {@linkcode HttpError} 501 for a method other than the seven that Fetch handles everywhere. */
   toFetch(): Request;
 }
 
@@ -1106,13 +1113,23 @@ class Input {
     this.start += count;
     return count;
   }
-  /** Begins the next read early; `gone` is called if it finds that the client has left. */
+  /** Reads on, as far as there is room, only to notice that the client has left: then `gone` is
+   * called. What is read is for whoever reads next. */
   watch(gone: (error?: unknown) => void): void {
-    if (this.#ahead !== undefined || !this.empty) return;
-    this.#ahead = Promise.resolve(this.#connection.read(this.#space()));
-    this.#ahead.then((count) => count === null && gone(), gone);
+    if (this.#ahead !== undefined || this.end - this.start === this.#largest) return;
+    const ahead = this.#ahead = Promise.resolve(this.#connection.read(this.#space()));
+    ahead.then((count) => {
+      if (count === null) return gone();
+      if (this.#ahead !== ahead) return; // Somebody has taken it over.
+      this.end += count;
+      this.#ahead = undefined;
+      this.watch(gone);
+    }, gone);
   }
-
+  /** The read that nobody waits for yet. */
+  get ahead(): Promise<number | null> | undefined {
+    return this.#ahead;
+  }
   /** Nothing more will be read. */
   release(): void {
     if (this.#ahead === undefined) giveBuffer(this.bytes);
@@ -1223,8 +1240,9 @@ function badChunk(why: string): HttpError {
 
 /** What content, in or out, needs of the connection: somebody who looks at the clock. */
 interface Patience {
-  /** Bytes are about to be written. */
+  /** Writing has to wait for the client from now on; it has not any more. */
   writing(): void;
+  written(): void;
   /** Reading has to wait for the client from now on. */
   waiting(): void;
   /** It has not any more. Throws if the client took too long. */
@@ -1247,6 +1265,7 @@ class Body {
   #left: number;
   #total = 0;
   #expected: boolean;
+  #pulling: Promise<number> | undefined;
 
   constructor(head: Head, input: Input, patience: Patience, limits: Settings) {
     this.#input = input;
@@ -1259,13 +1278,27 @@ class Body {
   }
   /** What is left unread is not too much to be skipped for the sake of the next request. */
   get isWorthSkipping(): boolean {
-    return this.failure === undefined && this.#left <= MAX_SKIPPED && !this.#isWithheld;
+    return this.failure === undefined && this.#pulling === undefined && !this.#isWithheld &&
+      this.#left <= MAX_SKIPPED;
+  }
+  /** A read that is under way, perhaps without anybody who still wants it. */
+  get pending(): Promise<unknown> | undefined {
+    return this.#pulling;
   }
   /** The client may be waiting for 100 (Continue) and not send the content without it. */
   get #isWithheld(): boolean {
     return this.#expected && this.#input.empty;
   }
 
+  /** Asks a client for the content that waits to be asked. */
+  async invite(): Promise<void> {
+    if (this.#isWithheld) await this.#patience.sendContinue();
+    this.#expected = false;
+  }
+  /** The answer begins: it is too late for 100 (Continue). */
+  answered(): void {
+    this.#expected = false;
+  }
   /** The whole content, if it is there already; only good until the next read. */
   whole(): Uint8Array | undefined {
     const { start, end, bytes } = this.#input;
@@ -1297,20 +1330,22 @@ class Body {
     return this.complete;
   }
 
-  /** Reads some content into `target`; 0 at the end. @throws {HttpError} */
+  /** Reads some content into `target`; 0 at the end. One read at a time. @throws {HttpError} */
   async pull(target: Uint8Array): Promise<number> {
     if (this.failure !== undefined) throw this.failure;
+    if (this.#pulling !== undefined) throw new TypeError("The content is being read already");
     try {
-      return this.complete ? 0 : await this.#pull(target);
+      return this.complete ? 0 : await (this.#pulling = this.#pull(target));
     } catch (error) {
       this.failure = error;
       throw error;
+    } finally {
+      this.#pulling = undefined;
     }
   }
   async #pull(target: Uint8Array): Promise<number> {
     const input = this.#input;
-    if (this.#isWithheld) await this.#patience.sendContinue();
-    this.#expected = false;
+    await this.invite();
     while (this.#left === 0 && this.#chunks !== undefined) {
       if (input.empty) input.took(await this.#wait(input.read()));
       input.start = this.#chunks.read(input.bytes, input.start, input.end);
@@ -1324,6 +1359,7 @@ class Body {
         throw new HttpError(413, `Content of more than ${this.#limits.maxBodySize} bytes`);
       }
     }
+    if (input.empty && input.ahead !== undefined) input.took(await this.#wait(input.read()));
     const room = target.length < this.#left ? target : target.subarray(0, this.#left);
     const count = input.empty
       ? await this.#wait(input.readInto(room))
@@ -1444,13 +1480,20 @@ class IncomingRequest implements HttpRequest {
   }
   toFetch(): Request {
     const { method, url, signal } = this;
+    // Of any other method, Bun may make GET; and PATCH is not made upper case.
+    const isKnown = method === "PATCH" || /^(delete|get|head|options|post|put)$/i.test(method);
+    if (!isKnown) throw new HttpError(501, "The method is not one for Fetch");
     const headers = [...this.headers];
     const body = /^(GET|HEAD)$/i.test(method) ? null : this.body; // Fetch allows them none.
     try {
       return new Request(url, { method, headers, body, signal, duplex: "half" } as RequestInit);
-    } catch (error) { // A method that Fetch forbids, or a host that only RFC 3986 allows.
+    } catch (error) { // A host that only RFC 3986 allows.
       throw new HttpError(400, "The request is not one that Fetch knows", { cause: error });
     }
+  }
+  /** Whether the handler has the content as a stream, though it may not have read any of it. */
+  get isStreaming(): boolean {
+    return this.#stream !== undefined && this.#stream !== null;
   }
   /** The client has left. */
   abort(reason: unknown): void {
@@ -1547,18 +1590,59 @@ const CLOSE = "Connection: close\r\n";
 
 type Streamed = ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
 
+function isStreamed(body: unknown): body is Streamed {
+  return body instanceof ReadableStream ||
+    (typeof body === "object" && body !== null && Symbol.asyncIterator in body);
+}
+
+/** Where the pieces of a streamed response come from. */
+interface Source {
+  next(): Promise<{ done?: boolean; value?: Uint8Array }>;
+  /** Nobody wants the rest. Whether that can be done properly is of no more interest. */
+  cancel(reason?: unknown): Promise<void>;
+}
+/** @throws {TypeError} if the stream is locked, or no stream at all. */
+function sourceOf(stream: Streamed): Source {
+  if (stream instanceof ReadableStream) {
+    const reader = stream.getReader();
+    return {
+      next: () => reader.read(),
+      cancel: (reason) => reader.cancel(reason).catch(() => {}),
+    };
+  }
+  const iterator = stream[Symbol.asyncIterator]();
+  return {
+    next: () => iterator.next(),
+    cancel: async () => {
+      try {
+        await iterator.return?.();
+      } catch { /* It has told its own story, or has none. */ }
+    },
+  };
+}
+/** Cancels a body that will not be sent, if it is a stream. */
+function discard(body: unknown): void {
+  try {
+    if (isStreamed(body)) void sourceOf(body).cancel();
+  } catch { /* It is locked: somebody else has it. */ }
+}
+
 /** A response that was found to be sound. */
 interface Reply {
   status: number;
   /** The handler's field lines, but for those that are the server's to write. */
   fields: string;
-  content: string | Uint8Array | Streamed;
+  content: string | Uint8Array | Source;
   /** Bytes of content, if that is known; of text it is only known once it is encoded. */
   length: number | undefined;
   /** The handler wants the connection closed. */
   close: boolean;
   etag: string | undefined;
   lastModified: string | undefined;
+}
+
+function isSource(content: Reply["content"]): content is Source {
+  return typeof content !== "string" && !(content instanceof Uint8Array);
 }
 
 /** The present second, and what a `Date` field says of it (9110 §6.6.1). */
@@ -1593,7 +1677,7 @@ function hasContent(status: number): boolean {
 
 /** Checks what a handler has returned. @throws {TypeError} which says what is wrong with it. */
 function checkResponse(response: HttpResponse | Response): Reply {
-  if (typeof response !== "object" || response === null) {
+  if (typeof response !== "object" || response === null || Array.isArray(response)) {
     throw new TypeError(`The handler returned ${response}: it must return a response`);
   }
   const status = response.status ?? 200;
@@ -1644,29 +1728,18 @@ function checkResponse(response: HttpResponse | Response): Reply {
   }
 
   const body = response.body ?? "";
-  if (typeof body === "string" || body instanceof Uint8Array) {
-    reply.content = body;
-    if (body instanceof Uint8Array) reply.length = body.length;
-  } else if (isStreamed(body)) {
-    if (body instanceof ReadableStream && body.locked) {
-      throw new TypeError("The body of the response was read already");
-    }
-    reply.content = body;
-  } else {
+  if (typeof body !== "string" && !(body instanceof Uint8Array) && !isStreamed(body)) {
     throw new TypeError("The body of a response must be text, bytes or a stream of bytes");
   }
+  if (body instanceof Uint8Array) reply.length = body.length;
   if (declared !== undefined && (isStreamed(body) || body === "")) {
     if (!/^[0-9]{1,15}$/.test(declared)) {
       throw new TypeError("The response's Content-Length is not a number");
     }
     reply.length = Number(declared);
   }
+  reply.content = isStreamed(body) ? sourceOf(body) : body;
   return reply;
-}
-
-function isStreamed(body: object | string): body is Streamed {
-  return body instanceof ReadableStream ||
-    (typeof body === "object" && Symbol.asyncIterator in body);
 }
 
 const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
@@ -1700,7 +1773,8 @@ function applyConditions(reply: Reply, request: HttpRequest): Reply {
   if (etag !== undefined || !Number.isNaN(modified)) {
     const ifMatch = tagsOf(headers.get("if-match"));
     if (ifMatch !== undefined) {
-      if (!ifMatch.some((tag) => tag === "*" || isSameStrong(tag, etag))) return failed(412);
+      const matches = ifMatch.some((tag) => tag === "*" || isSameStrong(tag, etag));
+      if (!matches && ifMatch.length > 0) return failed(412);
     } else if (modified > parseDate(headers.get("if-unmodified-since"))) {
       return failed(412);
     }
@@ -1718,7 +1792,7 @@ function applyConditions(reply: Reply, request: HttpRequest): Reply {
 function applyRange(reply: Reply, range: string, ifRange: string | null, modified: number): Reply {
   const { content, etag } = reply;
   const parts = /^bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*$/i.exec(range);
-  if (parts === null || parts[0].length === 0 || isStreamed(content)) return reply;
+  if (parts === null || parts[0].length === 0 || isSource(content)) return reply;
   if (ifRange !== null) { // 9110 §13.1.5: the very same representation, or the whole
     const same = ifRange.includes('"')
       ? isSameStrong(ifRange, etag)
@@ -1753,12 +1827,11 @@ function notModified(reply: Reply): Reply {
   return { ...reply, status: 304, fields, content: NOTHING, length: undefined };
 }
 
-/** The entity tags of a list (9110 §8.8.3); undefined if there is none that is well-formed. */
+/** The entity tags of a list (9110 §8.8.3), without what is not one; undefined if there is no list. */
 function tagsOf(list: string | null): string[] | undefined {
   if (list === null) return undefined;
   const tags = list.matchAll(/(?:^|,)[ \t]*(\*|(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)/g);
-  const found = Array.from(tags, (match) => match[1]);
-  return found.length === 0 ? undefined : found;
+  return Array.from(tags, (match) => match[1]);
 }
 /** 9110 §8.8.3.2 */
 function isSameStrong(tag: string, etag: string | undefined): boolean {
@@ -1828,7 +1901,7 @@ function frozenAnswer(
   if (known !== undefined && known.second === now.second) return known;
   if (known === undefined && !isDeepFrozen(response)) return undefined;
   const reply = checkResponse(response);
-  if (isStreamed(reply.content) || reply.close || !hasContent(reply.status)) return undefined;
+  if (isSource(reply.content) || reply.close || !hasContent(reply.status)) return undefined;
   const content = Buffer.from(reply.content);
   if (content.length > OUTPUT_SIZE) return undefined; // Copying it each second would cost more.
   const more = persists ? "" : CLOSE;
@@ -1840,7 +1913,8 @@ function frozenAnswer(
 }
 function isDeepFrozen(response: HttpResponse | Response): boolean {
   if (typeof response !== "object" || response === null || !Object.isFrozen(response)) return false;
-  const { headers } = response;
+  const { headers, body } = response;
+  if (isStreamed(body)) return false;
   return headers === undefined ||
     Object.isFrozen(headers) && Object.values(headers).every(Object.isFrozen);
 }
@@ -1934,7 +2008,11 @@ class Output {
     this.#connection = connection;
     this.#patience = patience;
   }
-  /** How many bytes wait to be written. */
+  /** Whether anything is still to be written. */
+  get isEmpty(): boolean {
+    return this.length === 0 && this.#writing === undefined;
+  }
+  /** How many bytes have been gathered. */
   get length(): number {
     return this.#single?.length ?? this.#length;
   }
@@ -1971,7 +2049,6 @@ class Output {
     const bytes = this.#single ?? buffer!.subarray(0, this.#length);
     this.#single = this.#buffer = undefined;
     this.#length = 0;
-    this.#patience.writing();
     const taken = this.#connection.write(bytes);
     if (taken !== bytes.length) return this.#writing = this.#writeRest(bytes, taken, buffer);
     giveBuffer(buffer);
@@ -1983,6 +2060,7 @@ class Output {
     buffer: Buffer | undefined,
   ): Promise<void> {
     try {
+      this.#patience.writing();
       for (let sent = await taken; sent < bytes.length;) {
         this.#patience.writing();
         sent += await this.#connection.write(bytes.subarray(sent));
@@ -1990,6 +2068,7 @@ class Output {
       giveBuffer(buffer);
     } finally {
       this.#writing = undefined;
+      this.#patience.written();
     }
   }
   /** A buffer with room for so many bytes behind what was gathered, which must fit. */
@@ -2009,44 +2088,11 @@ class Output {
   }
 }
 
-/** Where the pieces of a streamed response come from. */
-interface Source {
-  next(): Promise<{ done?: boolean; value?: Uint8Array }>;
-  /** Nobody wants the rest. Whether that can be done properly is of no more interest. */
-  cancel(reason?: unknown): Promise<void>;
-}
-function sourceOf(stream: Streamed): Source {
-  if (stream instanceof ReadableStream) {
-    const reader = stream.getReader();
-    return {
-      next: () => reader.read(),
-      cancel: (reason) => reader.cancel(reason).catch(() => {}),
-    };
-  }
-  const iterator = stream[Symbol.asyncIterator]();
-  return {
-    next: () => iterator.next(),
-    cancel: async () => {
-      try {
-        await iterator.return?.();
-      } catch { /* It has told its own story, or has none. */ }
-    },
-  };
-}
-/** Cancels a body that will not be sent, if it is a stream. */
-function discard(body: HttpResponse["body"]): void {
-  try {
-    if (isStreamed(body ?? "")) void sourceOf(body as Streamed).cancel();
-  } catch { /* It is locked, or not a stream after all. */ }
-}
-
-/** What a client is waited for: to send, to take what is sent to it, to close; or nothing. */
-type Awaited = "head" | "content" | "write" | "close" | undefined;
+/** What a client is waited for: to send, or to close; or nothing. */
+type Awaited = "head" | "content" | "close" | undefined;
 
 /** One connection: its requests in order, each read, handled and answered before the next. */
 class HttpConnection implements Patience {
-  /** When to stop waiting for the client, by the clock; Infinity while it has nothing to do. */
-  deadline = Infinity;
   readonly #shared: Shared;
   readonly #connection: Connection;
   /** Who it is, for the log; looked up early, since a connection that is closed may not know. */
@@ -2057,9 +2103,12 @@ class HttpConnection implements Patience {
   #parser: HeadParser | undefined;
   readonly #idleTime: number;
   readonly #requestTime: number;
-  /** What the client is waited for. */
+  /** What the client is waited for, since when and until when, by the clock. */
   #awaits: Awaited;
   #since = 0;
+  #readBy = Infinity;
+  /** When a write must have made progress. */
+  #writeBy = Infinity;
   /** Milliseconds of waiting that the request which is being read may still cost. */
   #allowance: number;
   /** The request in hand, and where the pieces of its answer come from if they are streamed. */
@@ -2135,6 +2184,7 @@ class HttpConnection implements Patience {
         this.#answered++;
       }
     } catch (error) {
+      this.#request?.abort(error);
       await this.#refuse(error);
     } finally {
       this.close();
@@ -2146,11 +2196,11 @@ class HttpConnection implements Patience {
   close(reason?: unknown): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.deadline = Infinity;
+    this.#readBy = this.#writeBy = Infinity;
     this.#connection.close();
+    this.#shared.closed(this);
     if (reason !== undefined) this.#request?.abort(reason);
     void this.#source?.cancel(reason);
-    this.#shared.closed(this);
   }
   /** Whether its permit was given back before it was closed. */
   get isLingering(): boolean {
@@ -2179,19 +2229,26 @@ class HttpConnection implements Patience {
   #await(what: Awaited, time: number): void {
     this.#awaits = what;
     this.#since = this.#shared.clock.now();
-    this.deadline = this.#since + Math.min(time, this.#idleTime);
+    this.#readBy = this.#since + Math.min(time, this.#idleTime);
   }
   #awaitHead(): void {
     if (this.#begun) this.#await("head", this.#allowance);
     else this.#await("head", this.#shared.stopping ? TICK : this.#idleTime);
   }
-  writing(): void {
-    this.#await("write", this.#idleTime);
-  }
-  /** The client has nothing to do until further notice. */
+  /** The client has nothing to send until further notice. */
   #awaitNothing(): void {
     this.#awaits = undefined;
-    this.deadline = Infinity;
+    this.#readBy = Infinity;
+  }
+  writing(): void {
+    this.#writeBy = this.#shared.clock.now() + this.#idleTime;
+  }
+  written(): void {
+    this.#writeBy = Infinity;
+  }
+  /** When to stop waiting for the client; Infinity while it has nothing to do. */
+  get deadline(): number {
+    return Math.min(this.#readBy, this.#writeBy);
   }
   waiting(): void {
     this.#await("content", this.#allowance);
@@ -2209,7 +2266,7 @@ class HttpConnection implements Patience {
   /** The deadline has passed. */
   expire(): void {
     const begun = this.#awaits === "head" ? this.#begun : this.#awaits === "content";
-    if (begun && !this.#answering && this.#output.length === 0) {
+    if (begun && !this.#answering && this.#output.isEmpty) {
       this.#late = new HttpError(408, "The request took too long to arrive"); // 9110 §15.5.9
       this.#shared.log.error?.(this.#late.message + this.#from());
       void this.#sendLate(this.#late);
@@ -2234,13 +2291,13 @@ class HttpConnection implements Patience {
   /** Begins to notice whether the client goes away while its request is handled. */
   watch(): void {
     const request = this.#request;
-    if (this.#awaits !== undefined || request === undefined || !request.content.complete) return;
+    if (this.#awaits !== undefined || request === undefined) return;
     this.#input.watch((error) => {
       if (error !== undefined) return this.close(error);
       if (this.#request !== request) return;
       // It may have left, or only have sent all that it wanted to: then it gets its answer.
       request.abort(undefined);
-      if (this.deadline === Infinity) this.deadline = this.#shared.clock.now() + this.#idleTime;
+      if (this.#writeBy === Infinity) this.writing();
     });
   }
 
@@ -2270,7 +2327,7 @@ class HttpConnection implements Patience {
     await this.#output.flush();
   }
   async sendContinue(): Promise<void> {
-    this.#output.put(CONTINUE);
+    await this.#sendBytes(CONTINUE);
     await this.#output.flush();
   }
   /** Reads past the content that the handler did not ask for. */
@@ -2287,22 +2344,38 @@ class HttpConnection implements Patience {
 
   /** Waits for a handler; meanwhile the answers to the requests before leave. */
   #settled<T>(returned: Promise<T>): Promise<T> {
-    this.#output.flush()?.then(() => this.#awaitNothing(), (error) => this.close(error));
+    this.#output.flush()?.catch((error) => this.close(error));
     return returned;
   }
   /** The answer to what a handler threw. */
   #failure(error: unknown, request: IncomingRequest): HttpResponse | Response {
     const { log, onError } = this.#shared;
     const expected = error instanceof HttpError;
-    if (expected) log.error?.(error.message + because(error) + this.#from());
-    else if (error === request.content.failure || this.#closed) log.debug?.(`Lost: ${error}`);
+    const isLost = error === (request.content.failure ?? this); // or any other that is none
+    if (expected && error !== this.#late) {
+      log.error?.(error.message + because(error) + this.#from());
+    } else if (isLost || this.#closed) log.debug?.(`Lost: ${inOneLine(error)}${this.#from()}`);
     else log.error?.(describe(error));
     try {
-      if (onError !== undefined) return onError(error, request);
+      if (onError !== undefined) {
+        const answer = onError(error, request);
+        if (!isPromise(answer)) return answer;
+        (answer as Promise<never>).catch(() => {});
+        throw new TypeError("onError returned a promise: it must answer at once");
+      }
     } catch (second) {
       log.error?.(describe(second));
     }
     return expected ? errorReply(error.status, error.message) : errorReply(500);
+  }
+  /** The same, for a response that can't be sent. */
+  #failureReply(error: unknown, request: IncomingRequest): Reply {
+    try {
+      return checkResponse(this.#failure(error, request));
+    } catch (second) {
+      this.#shared.log.error?.(describe(second));
+      return checkResponse(errorReply(500));
+    }
   }
 
   /** Sends an answer, or gathers it for the next write; undefined if nothing has to be waited for. */
@@ -2316,6 +2389,7 @@ class HttpConnection implements Patience {
     if (!head.conditional && head.version === "1.1" && head.method !== "HEAD") {
       const frozen = frozenAnswer(response, clock, this.#persists);
       if (frozen !== undefined) {
+        content.answered();
         this.#status = frozen.status;
         this.#sent = frozen.size;
         if (!this.#output.fits(frozen.bytes.length)) return this.#sendBytes(frozen.bytes);
@@ -2329,12 +2403,14 @@ class HttpConnection implements Patience {
       if (head.conditional) {
         const { content } = reply;
         reply = applyConditions(reply, request);
-        if (reply.content !== content) discard(content);
+        if (isSource(content) && reply.content !== content) void content.cancel();
       }
     } catch (error) {
       discard(response?.body);
-      reply = checkResponse(this.#failure(error, request));
+      reply = this.#failureReply(error, request);
     }
+    if (isSource(reply.content)) this.#source = reply.content;
+    else content.answered();
     if (reply.close) this.#persists = false;
     this.#status = reply.status;
     const text = reply.content;
@@ -2343,7 +2419,7 @@ class HttpConnection implements Patience {
       this.#sent = text.length;
       if (this.#output.putAscii(this.#headText(reply, head, text.length, "") + text)) return;
     }
-    return this.#sendParts(reply, head);
+    return this.#sendParts(reply, request);
   }
   #headText(reply: Reply, head: Head, length: number | undefined, framing: string): string {
     let more = framing;
@@ -2352,13 +2428,14 @@ class HttpConnection implements Patience {
     return headText(reply, this.#shared.clock.date, length, more);
   }
   /** Sends a head, and then the content. */
-  async #sendParts(reply: Reply, head: Head): Promise<void> {
+  async #sendParts(reply: Reply, request: IncomingRequest): Promise<void> {
     const { status } = reply;
+    const { head } = request;
     const content = typeof reply.content === "string"
       ? encoder.encode(reply.content)
       : reply.content;
     const isHead = head.method === "HEAD";
-    const streamed = isStreamed(content);
+    const streamed = isSource(content);
     let length = reply.length;
     // HEAD may be told what GET would have got; of nothing that is not known (9110 §8.6).
     if (!streamed && (content.length > 0 || !isHead)) length = content.length;
@@ -2371,11 +2448,16 @@ class HttpConnection implements Patience {
       if (head.version === "1.1") framing = "Transfer-Encoding: chunked\r\n";
       else this.#persists = false; // 9112 §6.3: the end of the connection is the end of the content
     }
+    if (streamed) {
+      // The stream may be made of the content, for which it is too late to ask afterwards.
+      if (request.isStreaming) await request.content.invite();
+      request.content.answered();
+    }
     const text = this.#headText(reply, head, length, framing);
     await this.#sendBytes(Buffer.from(text, "latin1")); // 9110 §5.5: one byte a character
     this.#sent = 0;
     if (isHead || !hasContent(status)) {
-      discard(content);
+      if (streamed) void content.cancel();
     } else if (streamed) {
       await this.#sendStream(content, length, framing !== "");
     } else {
@@ -2390,12 +2472,10 @@ class HttpConnection implements Patience {
     await this.#output.flush();
   }
   /** Takes a piece when the one before has been sent, so that memory does not grow with the body. */
-  async #sendStream(stream: Streamed, length: number | undefined, chunked: boolean): Promise<void> {
-    const source = this.#source = sourceOf(stream);
+  async #sendStream(source: Source, length: number | undefined, chunked: boolean): Promise<void> {
     try {
       for (;;) {
         await this.#output.flush();
-        this.#awaitNothing();
         const { done, value } = await source.next();
         if (this.#closed) throw new Error("The connection is closed");
         if (done) break;
@@ -2436,7 +2516,7 @@ class HttpConnection implements Patience {
       if (this.#late !== undefined) return await drain(this.#connection);
       if (this.#closed) return;
       if (!(error instanceof HttpError) || this.#answering) {
-        return log.debug?.(`Connection lost: ${error}${this.#from()}`);
+        return log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
       }
       log.error?.(error.message + this.#from());
       await this.#output.flush();
@@ -2452,7 +2532,8 @@ class HttpConnection implements Patience {
   async #linger(answer: Uint8Array): Promise<void> {
     this.#await("close", LINGER_TIME);
     this.#lingering = this.#shared.release();
-    if (this.#lingering) await sayGoodbye(this.#connection, answer);
+    const reading = this.#input.ahead ?? this.#request?.content.pending;
+    if (this.#lingering) await sayGoodbye(this.#connection, answer, reading);
     else await writeAll(this.#connection, answer);
   }
 
@@ -2481,11 +2562,20 @@ function visible(text: string): string {
 }
 /** What was thrown, with its stack. Its lines are indented: only the log's own begin at the left. */
 function describe(error: unknown): string {
-  const text = error instanceof Error ? error.stack ?? String(error) : String(error);
+  const stack = error instanceof Error ? error.stack : undefined;
+  const text = typeof stack === "string" ? stack : inOneLine(error);
   return text.split("\n").map(visible).join("\n    ");
 }
+/** Anything can be thrown, even what refuses to be text. */
+function inOneLine(error: unknown): string {
+  try {
+    return visible(String(error));
+  } catch {
+    return "something that can't be shown";
+  }
+}
 function because({ cause }: Error): string {
-  return cause === undefined ? "" : `: ${visible(String(cause))}`;
+  return cause === undefined ? "" : `: ${inOneLine(cause)}`;
 }
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -2543,6 +2633,19 @@ class Semaphore {
   }
 }
 
+/** The same logger, but that nobody is harmed by what it throws. */
+function harmless(log: Logger): Logger {
+  const guard = (name: keyof Logger) => {
+    if (log[name] === undefined) return undefined;
+    return (message: string) => {
+      try {
+        log[name]?.(message);
+      } catch { /* There is nowhere left to tell it. */ }
+    };
+  };
+  return { debug: guard("debug"), info: guard("info"), error: guard("error") };
+}
+
 class HttpServer implements Server, Shared {
   readonly handler: Handler;
   readonly settings: Settings;
@@ -2560,24 +2663,33 @@ class HttpServer implements Server, Shared {
   #lingering = 0;
   /** Connections that wait for a permit. */
   #queued = 0;
-  readonly #stopped = Promise.withResolvers<void>();
+  /** Ends the wait for a permit, by which the accept loop is held up. */
+  #goOn = () => {};
   #cutOff = false;
   #done!: () => void;
   #accepting = true;
   #timers: ReturnType<typeof setTimeout>[] = [];
+  readonly #alive: ReturnType<typeof setInterval>;
 
   constructor(listener: Listener, handler: Handler, options: ServeOptions) {
     this.handler = handler;
     this.settings = checkSettings(options);
     this.onError = options.onError;
-    this.log = options.log ?? {};
+    this.log = harmless(options.log ?? {});
     this.addr = listener.addr;
     this.finished = new Promise((resolve) => this.#done = resolve);
     this.clock = new Clock((before, now) => this.#checkDeadlines(before, now));
     this.#listener = listener;
     this.#permits = new Semaphore(this.settings.maxConnections);
+    try {
+      options.onListen?.(this.addr);
+    } catch (error) {
+      listener.close();
+      throw error;
+    }
     this.log.info?.(`Listening at PORT ${this.addr.port}...`);
-    options.onListen?.(this.addr);
+    // Deno ends a process in which nothing is awaited but promises, as in a server that is full.
+    this.#alive = setInterval(() => {}, LONGEST_TIMER);
     void this.#acceptAll();
     if (options.signal?.aborted) void this.shutdown();
     else options.signal?.addEventListener("abort", () => void this.shutdown(), { once: true });
@@ -2613,7 +2725,11 @@ class HttpServer implements Server, Shared {
         this.#serve(connection);
       });
       // A server that stops takes in all that wait in the kernel's queue, which is lost else.
-      await Promise.race([served, this.#stopped.promise]);
+      await new Promise<void>((resolve) => {
+        this.#goOn = resolve;
+        void served.then(resolve);
+        if (this.#timers.length > 0) resolve();
+      });
       this.crowded = false;
     }
     this.#accepting = false;
@@ -2654,7 +2770,7 @@ class HttpServer implements Server, Shared {
     let next = Infinity;
     for (const connection of this.#connections) {
       if (connection.deadline <= before) connection.expire();
-      else if (connection.deadline === Infinity) connection.watch();
+      else connection.watch();
       if (connection.deadline < next) next = Math.max(connection.deadline, now);
     }
     return next;
@@ -2663,13 +2779,13 @@ class HttpServer implements Server, Shared {
   shutdown(graceSeconds: number = GRACE): Promise<void> {
     if (this.#timers.length > 0) return this.finished;
     this.log.info?.("Shutting down...");
-    this.#stopped.resolve();
     // Whoever waits for a permit is taken in before the port goes. Until then connections are kept,
     // lest their clients open new ones, which the kernel resets if they come in the last moment.
     this.#timers = [
       setTimeout(() => this.#stopAccepting(), this.crowded ? TICK : 0),
       setTimeout(() => this.#cutAllOff(), Math.min(graceSeconds * 1000, LONGEST_TIMER)),
     ];
+    this.#goOn();
     return this.finished;
   }
   #stopAccepting(): void {
@@ -2685,7 +2801,9 @@ class HttpServer implements Server, Shared {
     this.#stopAccepting();
     this.#cutOff = true;
     let count = this.#queued;
-    for (const connection of this.#connections) if (!connection.isWaiting) count++;
+    for (const { isWaiting, isLingering } of this.#connections) {
+      if (!isWaiting && !isLingering) count++;
+    }
     if (count > 0) this.log.error?.(`Connections cut off: ${count}`);
     const reason = new DOMException("The server is stopping", "AbortError");
     for (const connection of this.#connections) connection.close(reason);
@@ -2693,6 +2811,7 @@ class HttpServer implements Server, Shared {
   #checkFinished(): void {
     if (!this.stopping || this.#accepting || this.#connections.size + this.#queued > 0) return;
     for (const timer of this.#timers) clearTimeout(timer);
+    clearInterval(this.#alive);
     this.clock.stop();
     this.log.info?.("Stopped");
     this.#done();

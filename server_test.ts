@@ -15,6 +15,7 @@ import {
   HttpError,
   HttpHeaders,
   type HttpRequest,
+  type HttpResponse,
   type Logger,
   serve,
   serveOn,
@@ -629,6 +630,216 @@ Deno.test("a stream that is not sent is canceled", async () => {
   }
 });
 
+Deno.test("content that is waited for has its deadline, whatever else is being written", async () => {
+  const echo: Handler = async (request) => ({ body: await request.text() });
+  const expects = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+  for (const message of [expects, get() + post("hello").slice(0, -5)]) {
+    using clock = new FakeClock();
+    const server = start(echo, { requestTimeout: 2, idleTimeout: 5 });
+    const client = server.connect();
+    client.send(message);
+    for (let i = 0; i < 100 && !client.ended; i++) await clock.advance(0.05);
+    assertMatch(client.text, /HTTP\/1\.1 408 /);
+    assert(clock.seconds >= 1.99 && clock.seconds <= 2.5, `after ${clock.seconds} s`);
+    client.end();
+    void server.server.shutdown();
+    await clock.advance(20);
+    await server.server.finished;
+  }
+});
+
+Deno.test("a 408 is not put into an answer that is still being sent", async () => {
+  using clock = new FakeClock();
+  const { lines, log } = recorder();
+  const server = start(async (request) => {
+    if (request.path === "/long") return { body: "x".repeat(60_000) };
+    return { body: await request.text() };
+  }, { requestTimeout: 2, idleTimeout: 2, log });
+  const client = server.connect(1000); // It takes a thousand bytes at a time,
+  client.stalled = true; // and for now none at all.
+  client.send(get("/long") + post("hello").slice(0, -5));
+  await clock.advance(0.5);
+  client.send("h");
+  for (let i = 0; i < 100 && !client.closed; i++) await clock.advance(0.05);
+  assert(client.closed);
+  assert(!lines.some((line) => line.includes("too long")), lines.join("\n"));
+  void server.server.shutdown();
+  await clock.advance(20);
+  await server.server.finished;
+});
+
+Deno.test("content that the handler began to read, and gave up, ends the connection", async () => {
+  for (const after of ["", "x".repeat(5), "x".repeat(80_000)]) {
+    await using server = start(async (request) => {
+      if (request.path === "/ok") return { body: "ok" };
+      await Promise.race([request.text(), new Promise((resolve) => setTimeout(resolve, 20))]);
+      return { body: "given up" };
+    });
+    const client = server.connect();
+    client.send(post("x".repeat(10)).slice(0, -10));
+    await client.until(() => client.text.includes("given up"));
+    client.send(`0123456789${get("/ok")}${after}`);
+    client.end();
+    await client.until(() => client.closed);
+    const [received, ...more] = parseResponses(client.text, ["POST"], true);
+    assertEquals([received.status, field(received, "connection"), more.length], [200, "close", 0]);
+  }
+});
+
+Deno.test("100 (Continue) is never part of an answer", async () => {
+  const message =
+    "POST /# HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+  const late = (request: HttpRequest) => {
+    setTimeout(() => void request.text().catch(() => {}), 5);
+    return { body: "early" };
+  };
+  const rows: [Handler, string, RegExp][] = [
+    [
+      (request) => ({ body: request.body! }),
+      "hello",
+      /^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 /,
+    ],
+    [late, "", /^HTTP\/1.1 200 [^]*\r\n\r\nearly$/],
+  ];
+  for (const [handler, content, answer] of rows) {
+    await using server = start(handler);
+    const client = server.connect();
+    client.send(message.replace("#", ""));
+    await turns();
+    await turns();
+    client.send(content);
+    client.end();
+    await client.until(() => client.ended || client.closed);
+    assertMatch(client.text, answer);
+    assertEquals(client.text.split("100 Continue").length, content === "" ? 1 : 2);
+  }
+  // Not even when the answers before it leave no room.
+  await using server = start(async (request) => {
+    if (request.method === "GET") return { body: "x".repeat(Number(request.query.get("n"))) };
+    return { body: await request.text() };
+  });
+  for (let size = 65_200; size < 65_536; size += 8) {
+    const client = server.connect();
+    client.send(get(`/?n=${size}`) + message.replace("#", ""));
+    await client.until(() => client.text.includes("100 Continue"));
+    client.send("hello");
+    client.end();
+    await client.until(() => client.ended || client.closed);
+    assertMatch(
+      client.text,
+      /x\r\n\r\nHTTP|xHTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 [^]*hello$/,
+    );
+  }
+});
+
+Deno.test("a client that leaves is noticed, whatever it has sent before", async () => {
+  const messages = [
+    get("/wait"),
+    `${get("/wait")}X`,
+    post("hello", "", "/wait").slice(0, -5),
+    post("hello", "", "/wait"),
+    post("hello", "", "/late"),
+    post("x".repeat(3000), "", "/wait"),
+  ];
+  for (const leave of ["end", "reset"] as const) {
+    for (const message of messages) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      await using server = start(async (request) => {
+        const { signal } = request;
+        if (request.path === "/late") {
+          await new Promise((resolve) => setTimeout(resolve, 250));
+          await request.text();
+        }
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        resolve();
+        return {};
+      });
+      const client = server.connect();
+      client.send(message);
+      await new Promise((resolve) => setTimeout(resolve, message.includes("late") ? 300 : 5));
+      client[leave]();
+      await promise;
+    }
+  }
+});
+
+Deno.test("whatever handlers, streams, onError and loggers throw harms nobody", async () => {
+  const shy = Object.create(null); // can't be made text
+  const odd = new Error("odd");
+  Object.defineProperty(odd, "stack", { value: 5 });
+  const iterable = (iterator: object) => ({ [Symbol.asyncIterator]: () => iterator });
+  const bad = {
+    [Symbol.asyncIterator]: () => {
+      throw new Error("no iterator");
+    },
+  };
+  const never = () => new Promise<never>(() => {});
+  const results: Record<string, () => unknown> = {
+    "/shy": () => {
+      throw shy;
+    },
+    "/odd": () => {
+      throw odd;
+    },
+    "/cause": () => {
+      throw new HttpError(500, "Internal Server Error", { cause: shy });
+    },
+    "/undefined": () => {
+      throw undefined;
+    },
+    "/array": () => [],
+    "/iterator": () => ({ body: bad }),
+  };
+  const { lines, log } = recorder();
+  const loud: Logger = {
+    ...log,
+    error: (line) => {
+      log.error(line);
+      throw new Error("full");
+    },
+  };
+  const onErrors = [undefined, () => null, () => Promise.reject(new Error("late")), () => {
+    throw shy;
+  }];
+  for (const onError of onErrors) {
+    const options = { log: loud, onError: onError as unknown as ServeOptions["onError"] };
+    for (const [path, result] of Object.entries(results)) {
+      lines.length = 0;
+      const [{ status }] = await ask(() => result() as HttpResponse, get(path), options);
+      assertEquals([status, lines.length > 1], [500, true], path);
+    }
+  }
+  // An iterator may say that it is done without a promise, or throw: nobody waits for it.
+  const returns = [() => ({ done: true }), () => {
+    throw new Error("no end");
+  }, never];
+  for (const end of returns) {
+    let aborted = false;
+    await using server = start(({ path, signal }) => {
+      signal.addEventListener("abort", () => aborted = true);
+      return path === "/" ? { body: iterable({ next: never, return: end }) as never } : {};
+    }, { maxConnections: 1 });
+    const client = server.connect();
+    client.send(get());
+    await client.until(() => client.text.endsWith("\r\n\r\n"));
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    client.reset();
+    const next = server.connect();
+    next.send(get("/next"));
+    await next.until(() => next.text.startsWith("HTTP/1.1 200"));
+    assert(aborted);
+  }
+});
+
+Deno.test("onListen that throws leaves no server behind", async () => {
+  const listener = new MemoryListener();
+  const onListen = () => {
+    throw new Error("not now");
+  };
+  assertThrows(() => serveOn(listener, () => ({}), { onListen }), Error, "not now");
+  assertEquals(await listener.accept(), null);
+});
+
 Deno.test("a stream is pulled no faster than the client takes it", async () => {
   let pulled = 0;
   const body = new ReadableStream({
@@ -689,7 +900,11 @@ Deno.test("what Fetch can't express is refused for toFetch", async () => {
     await see("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"),
     "GET http://a/  ",
   );
-  assertEquals(await see("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+  for (const method of ["TRACE", "TRACK", "FOO", "patch"]) {
+    assertEquals(await see(`${method} / HTTP/1.1\r\nHost: a\r\n\r\n`), 501, method);
+  }
+  assertEquals(await see("put / HTTP/1.1\r\nHost: a\r\n\r\n"), "PUT http://a/  ");
+  assertEquals(await see("PATCH / HTTP/1.1\r\nHost: a\r\n\r\n"), "PATCH http://a/  ");
   assertEquals(await see("GET / HTTP/1.1\r\nHost: 999.1.1.1\r\n\r\n"), 400);
 });
 
