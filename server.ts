@@ -59,6 +59,8 @@ export interface ServeOptions {
   /** Lets several processes listen on the same port. Default false. Deno needs `"unstable": ["net"]`
    * in its deno.json for this. */
   reusePort?: boolean;
+  /** The certificate chain and the private key for HTTPS, as PEM text. Default: plain HTTP. */
+  tls?: { cert: string; key: string };
   /** How many connections are served at the same time; the next ones wait. Default 1024. */
   maxConnections?: number;
   /** Seconds without a byte in or out, after which a connection is closed. Default 30. */
@@ -167,6 +169,8 @@ export interface Connection {
   readonly remoteAddress: string;
   /** The peer's port; once the connection is closed, it may be 0. */
   readonly remotePort: number;
+  /** Whether it is encrypted with TLS. Default false. */
+  readonly encrypted?: boolean;
   /** Reads some bytes to the front of `buffer` and tells how many; null at the end of the stream.
    * Rejects when the connection breaks or is closed. One read at a time. */
   read(buffer: Uint8Array): number | null | Promise<number | null>;
@@ -200,11 +204,14 @@ export interface ListenOptions {
   backlog?: number;
   /** Lets several processes listen on the same port. Default false. */
   reusePort?: boolean;
+  /** The certificate chain and the private key, as PEM text. Default: no TLS. */
+  tls?: { cert: string; key: string };
   /** What a connection beyond `backlog` is sent before it is closed; Bun alone needs it. */
   refusal?: Uint8Array;
 }
 
-/** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had. */
+/** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had, or the
+ * certificate can't be used. */
 export function listen(options: ListenOptions = {}): Listener {
   return typeof Bun === "undefined" ? new DenoListener(options) : new BunListener(Bun, options);
 }
@@ -216,12 +223,23 @@ export async function writeAll(connection: Connection, bytes: Uint8Array): Promi
   }
 }
 
+/** What a read or a write rejects with when a client and this side found no way to speak TLS. */
+class TlsError extends Error {
+  constructor(reason: string) {
+    const isPlain = /InvalidContentType|HTTP_REQUEST|WRONG_VERSION_NUMBER/.test(reason);
+    super(`TLS handshake failed: ${isPlain ? "the client does not speak TLS" : reason}`);
+  }
+}
+
 class DenoConnection implements Connection {
-  readonly #tcp: Deno.TcpConn;
+  readonly #tcp: Deno.TcpConn | Deno.TlsConn;
   #writes = 0;
 
-  constructor(tcp: Deno.TcpConn) {
+  constructor(tcp: Deno.TcpConn | Deno.TlsConn) {
     this.#tcp = tcp;
+  }
+  get encrypted(): boolean {
+    return "handshake" in this.#tcp;
   }
   get remoteAddress(): string {
     return this.#tcp.remoteAddr.hostname;
@@ -239,7 +257,7 @@ class DenoConnection implements Connection {
   /** Else a small second write would wait for the first to be acknowledged. */
   #setNoDelay(): void {
     try {
-      this.#tcp.setNoDelay(true);
+      if ("setNoDelay" in this.#tcp) this.#tcp.setNoDelay(true);
     } catch { /* The peer has gone, which the write will tell. */ }
   }
   closeWrite(): Promise<void> {
@@ -252,17 +270,33 @@ class DenoConnection implements Connection {
   }
 }
 
+/** Deno shakes hands when it is first asked for bytes. */
+class DenoTlsConnection extends DenoConnection {
+  override async read(buffer: Uint8Array): Promise<number | null> {
+    try {
+      return await super.read(buffer);
+    } catch (error) {
+      throw error instanceof Deno.errors.InvalidData ? new TlsError(error.message) : error;
+    }
+  }
+}
+
 class DenoListener implements Listener {
-  readonly #listener: Deno.TcpListener;
+  readonly #listener: Deno.TcpListener | Deno.TlsListener;
+  readonly #Connection: typeof DenoConnection;
   #closed = false;
 
-  constructor({ hostname, port, backlog, reusePort }: ListenOptions) {
-    this.#listener = Deno.listen({
+  constructor({ hostname, port, backlog, reusePort, tls }: ListenOptions) {
+    const address = {
       hostname: hostname ?? "127.0.0.1",
       port: port ?? SETTINGS.port.value,
       reusePort: reusePort ?? false,
       tcpBacklog: backlog ?? SETTINGS.backlog.value,
-    });
+    };
+    this.#Connection = tls === undefined ? DenoConnection : DenoTlsConnection;
+    this.#listener = tls === undefined
+      ? Deno.listen(address)
+      : Deno.listenTls({ ...address, ...tls, alpnProtocols: ["http/1.1"] });
   }
   get addr(): { hostname: string; port: number } {
     const { hostname, port } = this.#listener.addr;
@@ -271,7 +305,7 @@ class DenoListener implements Listener {
   async accept(): Promise<Connection | null> {
     if (this.#closed) return null;
     try {
-      return new DenoConnection(await this.#listener.accept());
+      return new this.#Connection(await this.#listener.accept());
     } catch (error) {
       if (this.#closed) return null;
       throw error;
@@ -300,8 +334,10 @@ interface BunRuntime {
     port: number;
     reusePort: boolean;
     allowHalfOpen: boolean;
+    tls?: { cert: string; key: string; ALPNProtocols: string };
     socket: {
       open(socket: BunSocket): void;
+      handshake(socket: BunSocket, success: boolean, error: Error | null): void;
       data(socket: BunSocket, chunk: Uint8Array): void;
       drain(socket: BunSocket): void;
       end(socket: BunSocket): void;
@@ -315,6 +351,7 @@ declare const Bun: BunRuntime | undefined;
 /** Bun calls back with bytes whenever they come. This turns the calls into reads: what nobody has
  * asked for yet is kept, and the socket is paused until it has been taken. */
 class BunConnection implements Connection {
+  readonly encrypted: boolean;
   readonly #socket: BunSocket;
   #arrived: Uint8Array[] = [];
   #paused = false;
@@ -328,12 +365,15 @@ class BunConnection implements Connection {
     this.#readDone = resolve;
     this.#readFailed = reject;
   };
+  /** Why the connection was closed, if that is known. */
+  #failure: Error | undefined;
   #writeBytes: Uint8Array | undefined;
   #writeDone!: (count: number) => void;
   #writeFailed!: (error: Error) => void;
 
-  constructor(socket: BunSocket) {
+  constructor(socket: BunSocket, encrypted: boolean) {
     this.#socket = socket;
+    this.encrypted = encrypted;
   }
   // Bun forgets these when the socket is closed.
   get remoteAddress(): string {
@@ -347,7 +387,7 @@ class BunConnection implements Connection {
     const chunk = this.#arrived.shift();
     if (chunk !== undefined) return this.#take(chunk, buffer);
     if (this.#ended) return null;
-    if (this.#closed) return Promise.reject(closedError());
+    if (this.#closed) return Promise.reject(this.#error());
     this.#readBuffer = buffer;
     if (this.#paused) this.resume();
     return new Promise(this.#startRead);
@@ -366,7 +406,7 @@ class BunConnection implements Connection {
   write(bytes: Uint8Array): number | Promise<number> {
     const count = this.#closed ? -1 : this.#socket.write(bytes);
     if (count > 0 || bytes.length === 0) return count;
-    if (count < 0) return Promise.reject(closedError());
+    if (count < 0) return Promise.reject(this.#error());
     return new Promise((resolve, reject) => {
       this.#writeBytes = bytes;
       this.#writeDone = resolve;
@@ -391,6 +431,9 @@ class BunConnection implements Connection {
   }
 
   // What Bun calls.
+  handshake(success: boolean, error: Error | null): void {
+    if (!success) this.#failure = new TlsError(error?.message ?? "the client has left");
+  }
   data(chunk: Uint8Array): void {
     const buffer = this.#readBuffer;
     if (buffer === undefined) {
@@ -408,7 +451,7 @@ class BunConnection implements Connection {
     if (count === 0) return;
     this.#writeBytes = undefined;
     if (count > 0) this.#writeDone(count);
-    else this.#writeFailed(closedError());
+    else this.#writeFailed(this.#error());
   }
   end(): void {
     this.#ended = true;
@@ -418,14 +461,13 @@ class BunConnection implements Connection {
   /** Closed by either side: whoever waits is told. */
   closed(): void {
     this.#closed = true;
-    if (this.#readBuffer !== undefined) this.#readFailed(closedError());
-    if (this.#writeBytes !== undefined) this.#writeFailed(closedError());
+    if (this.#readBuffer !== undefined) this.#readFailed(this.#error());
+    if (this.#writeBytes !== undefined) this.#writeFailed(this.#error());
     this.#readBuffer = this.#writeBytes = undefined;
   }
-}
-
-function closedError(): Error {
-  return new Error("the connection is closed");
+  #error(): Error {
+    return this.#failure ?? new Error("the connection is closed");
+  }
 }
 
 /** Bun can't stop accepting. Connections that nobody has asked for yet wait here, paused. */
@@ -433,21 +475,26 @@ class BunListener implements Listener {
   readonly #server: { readonly hostname: string; readonly port: number; stop(): void };
   readonly #backlog: number;
   readonly #refusal: Uint8Array | undefined;
+  readonly #encrypted: boolean;
   readonly #waiting: BunConnection[] = [];
   #refusing = 0;
   #accepting: ((connection: Connection | null) => void) | undefined;
   #closed = false;
 
-  constructor(bun: BunRuntime, { hostname, port, backlog, reusePort, refusal }: ListenOptions) {
+  constructor(bun: BunRuntime, options: ListenOptions) {
+    const { hostname, port, backlog, reusePort, tls, refusal } = options;
     this.#backlog = backlog ?? SETTINGS.backlog.value;
     this.#refusal = refusal;
+    this.#encrypted = tls !== undefined;
     this.#server = bun.listen({
       hostname: hostname ?? "127.0.0.1",
       port: port ?? SETTINGS.port.value,
       reusePort: reusePort ?? false,
       allowHalfOpen: true,
+      ...(tls && { tls: { ...tls, ALPNProtocols: "\x08http/1.1" } }), // as it is on the wire
       socket: {
         open: (socket) => this.#opened(socket),
+        handshake: (socket, success, error) => socket.data.handshake(success, error),
         data: (socket, chunk) => socket.data.data(chunk),
         drain: (socket) => socket.data.drain(),
         end: (socket) => socket.data.end(),
@@ -460,7 +507,7 @@ class BunListener implements Listener {
     return { hostname: this.#server.hostname, port: this.#server.port };
   }
   #opened(socket: BunSocket): void {
-    const connection = socket.data = new BunConnection(socket);
+    const connection = socket.data = new BunConnection(socket, this.#encrypted);
     if (this.#accepting !== undefined) {
       this.#accepting(connection);
       this.#accepting = undefined;
@@ -1422,7 +1469,8 @@ class IncomingRequest implements HttpRequest {
   }
   get url(): string {
     const { authority, resource } = this.head;
-    return `http://${authority || "localhost"}${resource === "*" ? "" : resource}`;
+    const scheme = this.#connection.encrypted ? "https" : "http";
+    return `${scheme}://${authority || "localhost"}${resource === "*" ? "" : resource}`;
   }
   get version(): "1.0" | "1.1" {
     return this.head.version;
@@ -2514,6 +2562,7 @@ class HttpConnection implements Patience {
     const { log } = this.#shared;
     try {
       if (this.#late !== undefined) return await drain(this.#connection);
+      if (error instanceof TlsError) return log.error?.(visible(error.message) + this.#from());
       if (this.#closed) return;
       if (!(error instanceof HttpError) || this.#answering) {
         return log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
@@ -2602,8 +2651,8 @@ export function serve(handler: Handler, options: ServeOptions = {}): Server {
   const { port, backlog } = checkSettings(options);
   const busy = new HttpError(503, "Too many connections");
   const refusal = encodeRefusal(busy, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
-  const { hostname, reusePort } = options;
-  return serveOn(listen({ hostname, port, backlog, reusePort, refusal }), handler, options);
+  const { hostname, reusePort, tls } = options;
+  return serveOn(listen({ hostname, port, backlog, reusePort, tls, refusal }), handler, options);
 }
 
 /** Serves `handler` on a listener of your own. What `options` say of the address is not used.
@@ -2831,6 +2880,8 @@ const USAGE = `Usage: server.ts [options]
   --port NUMBER            port to listen on, 0 for a free one (8080)
   --backlog NUMBER         connections that may wait for a permit (511)
   --reuse-port             let several processes share the port
+  --tls-cert FILE          certificate chain in PEM, for HTTPS
+  --tls-key FILE           its private key in PEM
   --max-connections NUMBER connections served at the same time (1024)
   --idle-timeout SECONDS   without a byte, until a connection is closed (30)
   --request-timeout SECONDS for a request to arrive (60)
@@ -2844,7 +2895,7 @@ const USAGE = `Usage: server.ts [options]
 const LEVELS = ["silent", "error", "info", "debug"] as const;
 
 /** Reads the arguments. @throws an error whose message is for whoever typed them. */
-function readArguments(args: string[]) {
+async function readArguments(args: string[]) {
   const text = { type: "string" } as const, flag = { type: "boolean" } as const;
   const { values } = parseArgs({
     args,
@@ -2853,6 +2904,8 @@ function readArguments(args: string[]) {
       "port": text,
       "backlog": text,
       "reuse-port": flag,
+      "tls-cert": text,
+      "tls-key": text,
       "max-connections": text,
       "idle-timeout": text,
       "request-timeout": text,
@@ -2873,11 +2926,18 @@ function readArguments(args: string[]) {
   if (!(delay >= 0 && delay <= LONGEST_TIMER / 1000)) throw new Error("--delay must be seconds");
   const level = LEVELS.indexOf(values["log-level"] as typeof LEVELS[number] ?? "info");
   if (level < 0) throw new Error(`--log-level must be one of ${LEVELS.join(", ")}`);
+  const { "tls-cert": cert, "tls-key": key } = values;
+  if ((cert === undefined) !== (key === undefined)) {
+    throw new Error("--tls-cert and --tls-key go together");
+  }
   const options: ServeOptions = {
     hostname: values.hostname,
     port: number("port", "port"),
     backlog: number("backlog", "backlog"),
     reusePort: values["reuse-port"],
+    tls: cert && key
+      ? { cert: await readFlag("tls-cert", cert), key: await readFlag("tls-key", key) }
+      : undefined,
     maxConnections: number("max-connections", "maxConnections"),
     idleTimeout: number("idle-timeout", "idleTimeout"),
     requestTimeout: number("request-timeout", "requestTimeout"),
@@ -2885,6 +2945,19 @@ function readArguments(args: string[]) {
     maxBodySize: number("max-body-size", "maxBodySize"),
   };
   return { options, delay, level, help: values.help, version: values.version };
+}
+
+/** The text of the file that a flag names. */
+async function readFlag(flag: string, name: string): Promise<string> {
+  const { readFile } = await import("node:fs/promises");
+  try {
+    return await readFile(name, "utf8");
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    let reason = code === "ENOENT" ? "there is no such file" : message;
+    if ((error as Error).name === "NotCapable") reason = "run it with --allow-read";
+    throw new Error(`--${flag} ${name} can't be read: ${reason}`);
+  }
 }
 
 /** Writes log lines to the standard error: all those of one turn of the event loop at once, and
@@ -2951,7 +3024,7 @@ function timestamp(date: Date): string {
 async function main(): Promise<void> {
   let settings;
   try {
-    settings = readArguments(process.argv.slice(2));
+    settings = await readArguments(process.argv.slice(2));
   } catch (error) {
     console.error(`${(error as Error).message.split("\n")[0]}\n\n${USAGE}`);
     process.exit(2);
@@ -2995,6 +3068,9 @@ function reasonOf(error: unknown): string {
   if (code === "EACCES" || name === "PermissionDenied") return "no permission for this port";
   if (code === "EADDRNOTAVAIL") return "this machine has no such address";
   if (name === "NotCapable") return "run it with --allow-net";
+  if (/certificate|PEM|key/i.test(message)) {
+    return `the certificate or its key can't be used: ${message}`;
+  }
   if (/lookup|^Failed to listen/.test(message)) return "the name does not resolve to an address";
   return message.split("\n")[0];
 }

@@ -29,7 +29,7 @@ import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
-import { Client, isInstalled, Process, RUNTIMES } from "./tests/sockets.ts";
+import { Client, isInstalled, overTls, Process, RUNTIMES } from "./tests/sockets.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
 
 function isGranted(name: "net" | "run"): boolean {
@@ -1447,6 +1447,16 @@ for (const runtime of RUNTIMES) {
     if (only !== runtime.name) continue;
     const ready = RUN && await isInstalled(runtime.command) && await isInstalled(needs);
     Deno.test(`${runtime.name}: ${name}`, { ignore: !ready }, () => run(runtime));
+    if (
+      where.plain || EXAMPLES.some(([other]) => other === name) ||
+      PROXIED.some(([other]) => other === name)
+    ) continue;
+    const secure = ready && await isInstalled("openssl");
+    Deno.test(
+      `${runtime.name} over TLS: ${name}`,
+      { ignore: !secure },
+      () => overTls(() => run(runtime)),
+    );
   }
 }
 

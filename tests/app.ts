@@ -1,6 +1,7 @@
 /** A server for the tests that need other handlers than the application's: run it as server.ts. It
- * takes `--port`, `--max-connections`, `--backlog` and `--idle-timeout`. */
+ * takes `--port`, `--max-connections`, `--backlog`, `--idle-timeout`, `--tls-cert` and `--tls-key`. */
 
+import { readFileSync } from "node:fs";
 import process from "node:process";
 import { type HttpResponse, serve } from "../server.ts";
 
@@ -57,6 +58,10 @@ const server = serve(async (request) => {
       return { body: await request.bytes() };
   }
 }, {
+  tls: value("--tls-cert") === undefined ? undefined : {
+    cert: readFileSync(value("--tls-cert")!, "utf8"),
+    key: readFileSync(value("--tls-key")!, "utf8"),
+  },
   port: argument("--port"),
   maxConnections: argument("--max-connections"),
   backlog: argument("--backlog"),
@@ -68,7 +73,11 @@ process.on("SIGTERM", () => void server.shutdown());
 await server.finished;
 process.exit(0);
 
-function argument(flag: string): number | undefined {
+function value(flag: string): string | undefined {
   const at = process.argv.indexOf(flag);
-  return at < 0 ? undefined : Number(process.argv[at + 1]);
+  return at < 0 ? undefined : process.argv[at + 1];
+}
+function argument(flag: string): number | undefined {
+  const text = value(flag);
+  return text === undefined ? undefined : Number(text);
 }

@@ -1,8 +1,17 @@
 /** What is tried on the server from outside, with either runtime, started as a user starts it. */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { field, parseResponses } from "./responses.ts";
-import { Client, exchange, output, Process, type Runtime, type Scenario } from "./sockets.ts";
+import {
+  Client,
+  exchange,
+  output,
+  overTls,
+  Process,
+  reset,
+  type Runtime,
+  type Scenario,
+} from "./sockets.ts";
 
 const APP = "tests/app.ts";
 
@@ -63,15 +72,12 @@ export const SCENARIOS: Scenario[] = [
       assertEquals(received.status, status);
       assertMatch(received.body, body);
     }
-    const base = `http://127.0.0.1:${server.port}`;
-    const posted = await fetch(base, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: '{"a":"ü"}',
-    });
-    assertEquals(await posted.text(), '{\n  "a": "ü",\n  "id": 1\n}');
+    const json = `${CLOSE}Content-Type: application/json\r\n`;
+    const posted = await exchange(server.port, request("POST", "/", json, '{"a":"\xc3\xbc"}'));
+    assertMatch(posted, /\r\n\r\n\{\n {2}"a": "\xc3\xbc",\n {2}"id": 1\n\}$/);
     const file = await Deno.readTextFile("book.json").catch(() => undefined);
-    if (file !== undefined) assertEquals(await (await fetch(`${base}/book`)).text(), file);
+    const book = await exchange(server.port, request("GET", "/book", CLOSE));
+    if (file !== undefined) assertEquals(book.split("\r\n\r\n")[1], file);
     await server.logged(
       /^\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d [AP]M - INFO - Listening at PORT/,
     );
@@ -255,7 +261,7 @@ export const SCENARIOS: Scenario[] = [
     const { code, out } = await run(runtime, ["--version"]);
     assertEquals(code, 0);
     assertMatch(out, /^\d+\.\d+\.\d+\n$/);
-  }],
+  }, { plain: true }],
 
   ["a mistake on the command line is one line, the usage, and exit 2", async (runtime) => {
     const mistakes: [string[], RegExp][] = [
@@ -279,7 +285,7 @@ export const SCENARIOS: Scenario[] = [
       assertMatch(log, /^[^\n]+\n\nUsage: /);
       assert(!log.includes("    at "), log);
     }
-  }],
+  }, { plain: true }],
 
   ["a port that is in use is one line and exit 1", async (runtime) => {
     await using server = await Process.start(runtime);
@@ -297,7 +303,7 @@ export const SCENARIOS: Scenario[] = [
       const { code, log } = await run(runtime, ["--hostname", name, "--port", "0"]);
       assertEquals([code, log], [1, `Cannot listen at --hostname ${name} --port 0: ${reason}\n`]);
     }
-  }],
+  }, { plain: true }],
 
   ["a privileged port is one line and exit 1", async (runtime) => {
     const args = ["--bounding-set=-net_bind_service", "--", runtime.command, ...runtime.args];
@@ -305,7 +311,7 @@ export const SCENARIOS: Scenario[] = [
     const { code, log } = await run(unprivileged, ["--port", "80"]);
     const line = "Cannot listen at --hostname 127.0.0.1 --port 80: no permission for this port\n";
     assertEquals([code, log], [1, line]);
-  }, { needs: "setpriv" }],
+  }, { needs: "setpriv", plain: true }],
 
   ["curl", async (runtime) => {
     await using server = await Process.start(runtime);
@@ -324,11 +330,67 @@ export const SCENARIOS: Scenario[] = [
     assertEquals(await output("curl", ["-sS", base, ...expect, "--data-binary", "@-"], mib), mib);
     const tooMuch = ["-sS", base, ...code, "--data-binary", "@-"];
     assertMatch(await output("curl", tooMuch, mib + mib), /^413 1\.1 /);
-  }, { needs: "curl" }],
+  }, { needs: "curl", plain: true }],
 
-  ["Node's fetch", (runtime) => tryFetch(runtime, "node", ["-e"]), { needs: "node" }],
-  ["Deno's fetch", (runtime) => tryFetch(runtime, "deno", ["eval"]), { needs: "deno" }],
-  ["Bun's fetch", (runtime) => tryFetch(runtime, "bun", ["-e"]), { needs: "bun" }],
+  ["curl over TLS, which verifies the certificate", async (runtime) => {
+    await overTls(async (folder) => {
+      await using server = await Process.start(runtime);
+      const url = `https://127.0.0.1:${server.port}/book`;
+      const show = ["-o", "/dev/null", "-w", "%{http_code} %{http_version} %{ssl_verify_result}"];
+      const curl = (...args: string[]) =>
+        output("curl", ["-sS", "-m", "10", ...show, ...args, url]);
+      assertEquals(await curl("--cacert", `${folder}/ca.pem`), "200 1.1 0");
+      await assertRejects(() => curl(), Error, "curl failed");
+      await server.logged(/ - ERROR - TLS handshake failed: .* \(from 127\.0\.0\.1:\d+\)\n/);
+    });
+  }, { needs: "curl", plain: true }],
+
+  ["a client that does not speak TLS on a TLS port is a line in the log", async (runtime) => {
+    await overTls(async () => {
+      await using server = await Process.start(runtime);
+      await reset(server.port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 100);
+      await server.logged(/ - ERROR - TLS handshake failed: the client does not speak TLS \(from /);
+    });
+  }, { needs: "openssl", plain: true }],
+
+  ["certificates that can't be used are one line", async (runtime) => {
+    await overTls(async (folder) => {
+      const [certificate, key] = [`${folder}/cert.pem`, `${folder}/key.pem`];
+      const rows: [string[], number, RegExp][] = [
+        [["--tls-cert", certificate], 2, /^--tls-cert and --tls-key go together\n/],
+        [
+          ["--tls-cert", "none", "--tls-key", key],
+          2,
+          /^--tls-cert none can't be read: there is no such file\n/,
+        ],
+        [
+          ["--tls-cert", key, "--tls-key", key],
+          1,
+          /the certificate or its key can't be used: [^\n]+\n$/,
+        ],
+        [["--tls-cert", certificate, "--tls-key", certificate], 1, /can't be used: [^\n]+\n$/],
+      ];
+      const args = runtime.name === "Deno" ? [...runtime.args, "--allow-read"] : runtime.args;
+      for (const [flags, status, line] of rows) {
+        const { code, log } = await run({ ...runtime, args }, [...flags, "--port", "0"]);
+        assertEquals(code, status, log);
+        assertMatch(log, line);
+      }
+      if (runtime.name === "Bun") return;
+      const forbidden = await run({ ...runtime, args: ["run", "--no-prompt", "--allow-net"] }, [
+        ...["--tls-cert", certificate, "--tls-key", key],
+      ]);
+      assertEquals(forbidden.code, 2);
+      assertMatch(forbidden.log, /^--tls-cert .* can't be read: run it with --allow-read\n/);
+    });
+  }, { needs: "openssl", plain: true }],
+
+  ["Node's fetch", (runtime) => tryFetch(runtime, "node", ["-e"]), { needs: "node", plain: true }],
+  ["Deno's fetch", (runtime) => tryFetch(runtime, "deno", ["eval"]), {
+    needs: "deno",
+    plain: true,
+  }],
+  ["Bun's fetch", (runtime) => tryFetch(runtime, "bun", ["-e"]), { needs: "bun", plain: true }],
 
   ["Python's http.client", async (runtime) => {
     await using server = await Process.start(runtime);
@@ -353,7 +415,7 @@ ask("POST", "/", body=b"x" * 3000000)
       await output("python3", ["-c", python]),
       `200 ${book} False\n200 0 False\n200 1000 False\n200 15 False\n400 31 False\n413 57 True\n`,
     );
-  }, { needs: "python3" }],
+  }, { needs: "python3", plain: true }],
 
   ["examples/hono.ts", async (runtime) => {
     await using hono = Process.spawn(runtime, "examples/hono.ts", ["0"]);
@@ -368,13 +430,13 @@ ask("POST", "/", body=b"x" * 3000000)
     const cookies = ["flavour=oat; Path=/; HttpOnly", "size=large; Path=/"];
     assertEquals(await ask("/cookie"), [200, "Two cookies\n", cookies]);
     assertEquals(await ask("/none"), [404, "404 Not Found", []]);
-  }],
+  }, { plain: true }],
 
   ["examples/hello.ts", async (runtime) => {
     await using hello = Process.spawn(runtime, "examples/hello.ts", ["0"]);
     const port = await hello.printed(/Listening at PORT (\d+)/);
     assertEquals(await (await fetch(`http://127.0.0.1:${port}/you`)).text(), "Hello, /you\n");
-  }],
+  }, { plain: true }],
 
   ["examples/hardcoded.ts", async (runtime) => {
     await using hardcoded = Process.spawn(runtime, "examples/hardcoded.ts", ["0"]);
@@ -384,5 +446,5 @@ ask("POST", "/", body=b"x" * 3000000)
       await client.send(text);
       assertEquals(await client.until(/client$/), "Data is received from the client");
     }
-  }],
+  }, { plain: true }],
 ];

@@ -4,19 +4,54 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { bytesOf, textOf } from "./memory.ts";
 
-/** A raw TCP client. What it sends and receives is text of one character a byte. */
+/** What the tests that run over TLS use: a certificate for localhost, made for them. */
+interface Secured {
+  flags: string[];
+  authority: string;
+}
+let secured: Secured | undefined;
+
+/** An authority, and a certificate of its for this machine. */
+const CERTIFICATES = `cd "$1"
+new="openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+$new -x509 -keyout ca-key.pem -out ca.pem -subj /CN=tests
+$new -keyout key.pem -out request.pem -subj /CN=localhost
+echo subjectAltName=IP:127.0.0.1 > names
+openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -days 2 -extfile names -out cert.pem`;
+
+/** Runs a scenario whose server and clients speak TLS; it is told the folder with the certificate, its
+ * key and its authority: cert.pem, key.pem, ca.pem. */
+export async function overTls(run: (folder: string) => Promise<void>): Promise<void> {
+  const folder = (await output("mktemp", ["-d"])).trim();
+  try {
+    await output("sh", ["-ec", CERTIFICATES, "sh", folder]);
+    const flags = ["--tls-cert", `${folder}/cert.pem`, "--tls-key", `${folder}/key.pem`];
+    secured = { flags, authority: await output("cat", [`${folder}/ca.pem`]) };
+    await run(folder);
+  } finally {
+    secured = undefined;
+    await output("rm", ["-r", folder]);
+  }
+}
+
+/** A raw TCP client, or one over TLS. What it sends and receives is text of one character a byte. */
 export class Client implements Disposable {
   received = "";
   /** The server has closed its side, or broken the connection. */
   ended: false | "closed" | "reset" = false;
-  readonly #tcp: Deno.TcpConn;
+  readonly #tcp: Deno.TcpConn | Deno.TlsConn;
 
-  private constructor(tcp: Deno.TcpConn) {
+  private constructor(tcp: Deno.TcpConn | Deno.TlsConn) {
     this.#tcp = tcp;
-    tcp.setNoDelay(true);
   }
   static async connect(port: number): Promise<Client> {
-    return new Client(await Deno.connect({ hostname: "127.0.0.1", port }));
+    const address = { hostname: "127.0.0.1", port };
+    if (secured !== undefined) {
+      return new Client(await Deno.connectTls({ ...address, caCerts: [secured.authority] }));
+    }
+    const tcp = await Deno.connect(address);
+    tcp.setNoDelay(true);
+    return new Client(tcp);
   }
   async send(data: string | Uint8Array): Promise<void> {
     const bytes = typeof data === "string" ? bytesOf(data) : data;
@@ -76,12 +111,12 @@ export async function exchange(port: number, request: string): Promise<string> {
   return await client.rest();
 }
 
-/** What is tried on the server from outside: with one runtime only, if one is named, and only where
- * the program that it needs is installed. */
+/** What is tried on the server from outside: with one runtime only, if one is named, only where the
+ * program that it needs is installed, and only without TLS, if it is plain. */
 export type Scenario = [
   name: string,
   run: (runtime: Runtime) => Promise<void>,
-  where?: { only?: Runtime["name"]; needs?: string },
+  where?: { only?: Runtime["name"]; needs?: string; plain?: boolean },
 ];
 
 /** A runtime that can start the server. */
@@ -162,7 +197,10 @@ export class Process implements AsyncDisposable {
   }
   /** Starts server.ts, or another script that logs as it does, and waits until it listens. */
   static async start(runtime: Runtime, args: string[] = [], script = "server.ts") {
-    const process = new Process(runtime, script, ["--port", "0", ...args]);
+    const how = secured && runtime.name === "Deno"
+      ? { ...runtime, args: [...runtime.args, "--allow-read"] }
+      : runtime;
+    const process = new Process(how, script, ["--port", "0", ...secured?.flags ?? [], ...args]);
     const listening = await process.logged(/Listening at PORT (\d+)/);
     process.port = Number(listening[1]);
     return process;
