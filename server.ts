@@ -124,6 +124,8 @@ const INPUT_KEPT = 4096;
 const OUTPUT_SIZE = 65536;
 /** Bytes of the buffer that gathering begins with: most answers fit. */
 const SMALL_OUTPUT_SIZE = 2048;
+/** Names of response fields that are remembered as sound. */
+const MAX_KNOWN_NAMES = 256;
 /** Bytes of buffers of one size that are kept for their next use. */
 const MAX_SPARE = 2097152;
 /** Bytes that are asked of the socket at a time while a body is read. */
@@ -400,7 +402,6 @@ class BunConnection implements Connection {
     }
     buffer.set(chunk.subarray(0, buffer.length));
     this.#arrived.unshift(chunk.subarray(buffer.length));
-    this.pause();
     return buffer.length;
   }
   write(bytes: Uint8Array): number | Promise<number> {
@@ -1074,26 +1075,39 @@ export class HttpHeaders {
   }
   /** The value, or null; several lines make one list (9110 §5.3). */
   get(name: string): string | null {
-    const values = this.getAll(name);
-    return values.length === 0 ? null : values.length === 1 ? values[0] : values.join(", ");
+    let list: string | null = null;
+    for (let at = this.#find(name, this.#at); at > 0; at = this.#find(name, at)) {
+      const value = this.#valueAt(at);
+      list = list === null ? value : `${list}, ${value}`;
+    }
+    return list;
   }
   /** Whether there is such a field. */
   has(name: string): boolean {
-    return this.getAll(name).length > 0;
+    return this.#find(name, this.#at) > 0;
   }
   /** The values of all lines with this name, in order. */
   getAll(name: string): string[] {
-    const wanted = name.toLowerCase();
-    const text = this.#text;
     const values: string[] = [];
-    for (let at = this.#at, end; (end = text.indexOf("\r\n", at)) > at; at = end + 2) {
-      const colon = at + wanted.length;
-      if (text.charCodeAt(colon) !== COLON) continue;
-      if (text.substring(at, colon).toLowerCase() === wanted) {
-        values.push(trim(text.substring(colon + 1, end)));
-      }
+    for (let at = this.#find(name, this.#at); at > 0; at = this.#find(name, at)) {
+      values.push(this.#valueAt(at));
     }
     return values;
+  }
+  /** Where the value begins of the next line with this name, from somewhere in a line on; or 0. */
+  #find(name: string, from: number): number {
+    const text = this.#text;
+    const size = name.length;
+    let at = from === this.#at ? from : text.indexOf("\r\n", from) + 2;
+    for (let end; (end = text.indexOf("\r\n", at)) > at; at = end + 2) {
+      if (text.charCodeAt(at + size) !== COLON) continue;
+      const found = text.substring(at, at + size);
+      if (found === name || found.toLowerCase() === name.toLowerCase()) return at + size + 1;
+    }
+    return 0;
+  }
+  #valueAt(at: number): string {
+    return trim(this.#text.substring(at, this.#text.indexOf("\r\n", at)));
   }
   /** All lines as name, in lower case, and value. */
   *[Symbol.iterator](): Iterator<[string, string]> {
@@ -1743,27 +1757,15 @@ function checkResponse(response: HttpResponse | Response): Reply {
   };
   let declared: string | undefined;
   const addField = (name: string, value: string) => {
-    checkField(name, value);
-    switch (name.toLowerCase()) {
-      case "content-length":
-        declared = value;
-        return;
-      case "connection":
-        reply.close ||= /(^|,)[ \t]*close[ \t]*(,|$)/i.test(value);
-        return;
-      case "date": // The server's to write: 9110 §6.6.1 and 9112 §6, §7.1.2, §9.
-      case "keep-alive":
-      case "trailer":
-      case "transfer-encoding":
-      case "upgrade":
-        return;
-      case "etag":
-        reply.etag = value;
-        break;
-      case "last-modified":
-        reply.lastModified = value;
+    const kind = FIELD_KINDS.get(name) ?? fieldKind(name);
+    if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
+      throw new TypeError(`The response's field ${name} has a value that can't be sent`);
     }
-    reply.fields += `${name}: ${value}\r\n`;
+    if (kind === "content-length") declared = value;
+    else if (kind === "connection") reply.close ||= /(^|,)[ \t]*close[ \t]*(,|$)/i.test(value);
+    else if (kind !== "server's") reply.fields += `${name}: ${value}\r\n`;
+    if (kind === "etag") reply.etag = value;
+    if (kind === "last-modified") reply.lastModified = value;
   };
   if (response.headers instanceof Headers) {
     for (const [name, value] of response.headers) addField(name, value);
@@ -1792,15 +1794,21 @@ function checkResponse(response: HttpResponse | Response): Reply {
 
 const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
 const FIELD_VALUE_FORM = /^[^\0\r\n\u0100-\uffff]*$/;
+/** What is known of field names as handlers spell them: they use the same few again and again. */
+const FIELD_KINDS = new Map<string, string>();
+/** The fields that are the server's to write: 9110 §6.6.1 and 9112 §6, §7.1.2, §9. */
+const SERVERS_FIELD = /^(date|keep-alive|trailer|transfer-encoding|upgrade)$/;
 
-/** A field that would break the message out of its frame is the handler's error (9110 §5.5). */
-function checkField(name: string, value: string): void {
+/** The name in lower case, or that it is the server's. A name that would break the message out of its
+ * frame is the handler's error (9110 §5.1). */
+function fieldKind(name: string): string {
   if (!FIELD_NAME_FORM.test(name)) {
     throw new TypeError(`A response has a field name that is not a token: ${JSON.stringify(name)}`);
   }
-  if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
-    throw new TypeError(`The response's field ${name} has a value that can't be sent`);
-  }
+  const lower = name.toLowerCase();
+  const kind = SERVERS_FIELD.test(lower) ? "server's" : lower;
+  if (FIELD_KINDS.size < MAX_KNOWN_NAMES) FIELD_KINDS.set(name, kind);
+  return kind;
 }
 
 /** The head of a response, up to and with the empty line. A response to HEAD, and a 304, has the
