@@ -28,6 +28,7 @@ import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import { PROXIED } from "./tests/proxied.ts";
+import { COMPARED } from "./tests/rivals.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
 import { Client, isInstalled, overTls, Process, RUNTIMES } from "./tests/sockets.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
@@ -1441,16 +1442,18 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 
 const RUN = isGranted("run") && isGranted("net");
 
+/** What is tried with plain sockets, and over TLS. */
+const CASES = [...SCENARIOS, ...FAULTS];
+const OTHERS = [...EXAMPLES, ...PROXIED, ...COMPARED];
+
 for (const runtime of RUNTIMES) {
-  for (const [name, run, where = {}] of [...SCENARIOS, ...EXAMPLES, ...FAULTS, ...PROXIED]) {
-    const { only = runtime.name, needs = runtime.command } = where;
+  for (const scenario of [...CASES, ...OTHERS]) {
+    const [name, run, { only = runtime.name, needs = runtime.command, plain = false } = {}] =
+      scenario;
     if (only !== runtime.name) continue;
     const ready = RUN && await isInstalled(runtime.command) && await isInstalled(needs);
     Deno.test(`${runtime.name}: ${name}`, { ignore: !ready }, () => run(runtime));
-    if (
-      where.plain || EXAMPLES.some(([other]) => other === name) ||
-      PROXIED.some(([other]) => other === name)
-    ) continue;
+    if (plain || !CASES.includes(scenario)) continue;
     const secure = ready && await isInstalled("openssl");
     Deno.test(
       `${runtime.name} over TLS: ${name}`,

@@ -258,6 +258,16 @@ export const SCENARIOS: Scenario[] = [
     const help = await run(runtime, ["--help"]);
     assertEquals([help.code, help.log], [0, ""]);
     assertMatch(help.out, /^Usage: server\.ts \[options\]\n/);
+    // The README's table has the same flags and defaults.
+    const readme = await Deno.readTextFile("README.md");
+    const rows = Array.from(
+      readme.matchAll(/^\| `(--[a-z-]+)` +\| (?:`\w+`)? +\| `?([\w.]+)`? /gm),
+    );
+    assert(rows.length > 9);
+    for (const [, flag, value] of rows) {
+      const line = help.out.split("\n").find((line) => line.trim().startsWith(`${flag} `));
+      assert(line !== undefined && (value === "off" || line.endsWith(`(${value})`)), flag);
+    }
     const { code, out } = await run(runtime, ["--version"]);
     assertEquals(code, 0);
     assertMatch(out, /^\d+\.\d+\.\d+\n$/);
