@@ -263,7 +263,7 @@ export const SCENARIOS: Scenario[] = [
     const rows = Array.from(
       readme.matchAll(/^\| `(--[a-z-]+)` +\| (?:`\w+`)? +\| `?([\w.]+)`? /gm),
     );
-    assert(rows.length > 9);
+    assert(rows.length > 8);
     for (const [, flag, value] of rows) {
       const line = help.out.split("\n").find((line) => line.trim().startsWith(`${flag} `));
       assert(line !== undefined && (value === "off" || line.endsWith(`(${value})`)), flag);
