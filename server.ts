@@ -2407,10 +2407,11 @@ class HttpConnection implements Patience {
   #failure(error: unknown, request: IncomingRequest): HttpResponse | Response {
     const { log, onError } = this.#shared;
     const expected = error instanceof HttpError;
-    const isLost = error === (request.content.failure ?? this); // or any other that is none
+    const { failure } = request.content;
+    const isLost = this.#closed || (failure !== undefined && error === failure);
     if (expected && error !== this.#late) {
       log.error?.(error.message + because(error) + this.#from());
-    } else if (isLost || this.#closed) log.debug?.(`Lost: ${inOneLine(error)}${this.#from()}`);
+    } else if (isLost) log.debug?.(`Lost: ${inOneLine(error)}${this.#from()}`);
     else log.error?.(describe(error));
     try {
       if (onError !== undefined) {
