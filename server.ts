@@ -3042,7 +3042,11 @@ async function main(): Promise<void> {
   if (settings.version) return console.log(PROGRAM_VERSION);
 
   // Not at the top: this file alone is enough for a program that brings its own handler.
-  const { handler } = await import("./handlers.ts");
+  const { handler } = await import("./handlers.ts").catch((error) => {
+    if (!/import attribute/.test(String(error))) throw error;
+    console.error("This runtime is too old: handlers.ts needs Deno 2.8 or Bun 1.2, or newer");
+    process.exit(1);
+  });
   const { options, delay, level } = settings;
   const delayed: Handler = async (request) => {
     await new Promise((resolve) => setTimeout(resolve, delay * 1000));
