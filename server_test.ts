@@ -27,6 +27,7 @@ import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
+import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
 import { Client, isInstalled, Process, RUNTIMES } from "./tests/sockets.ts";
@@ -1442,7 +1443,9 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 for (const runtime of RUNTIMES) {
-  for (const [name, run, where = {}] of [...SCENARIOS, ...EXAMPLES, ...FAULTS, ...PROXIED]) {
+  for (
+    const [name, run, where = {}] of [...SCENARIOS, ...EXAMPLES, ...FAULTS, ...PROXIED, ...PACKAGE]
+  ) {
     const { only = runtime.name, needs = runtime.command } = where;
     if (only !== runtime.name) continue;
     const ready = RUN && await isInstalled(runtime.command) && await isInstalled(needs);
