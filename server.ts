@@ -3,7 +3,7 @@
  *
  * ```ts
  * import { serve } from "./server.ts";
- * serve((request) => ({ body: `Hello, ${request.path}\n` }));
+ * serve((request) => ({ body: `Hello, ${request.path}\n` }), { log: console });
  * ```
  *
  * The file reads from top to bottom. Each chapter uses only the ones before it:
@@ -57,7 +57,7 @@ export interface ServeOptions {
    * queue; on Bun, which can't stop accepting, those beyond it are answered 503 at once. */
   backlog?: number;
   /** Lets several processes listen on the same port. Default false. Deno needs `"unstable": ["net"]`
-   * in its deno.json for this. */
+   * in your own deno.json, or `--unstable-net`, for this: without it, it ends the process. */
   reusePort?: boolean;
   /** The certificate chain and the private key for HTTPS, as PEM text. Default: plain HTTP. */
   tls?: { cert: string; key: string };
@@ -80,7 +80,7 @@ export interface ServeOptions {
   onListen?: (address: { hostname: string; port: number }) => void;
   /** Answers for a handler that threw, in place of the default answer. */
   onError?: (error: unknown, request: HttpRequest) => HttpResponse | Response;
-  /** Silent by default. */
+  /** Silent by default: then a handler's mistakes are not told to anybody. */
   log?: Logger;
 }
 
@@ -1666,6 +1666,7 @@ interface Source {
 /** @throws {TypeError} if the stream is locked, or no stream at all. */
 function sourceOf(stream: Streamed): Source {
   if (stream instanceof ReadableStream) {
+    if (stream.locked) throw new TypeError("The body of the response has been read already");
     const reader = stream.getReader();
     return {
       next: () => reader.read(),
@@ -1740,11 +1741,13 @@ function hasContent(status: number): boolean {
 /** Checks what a handler has returned. @throws {TypeError} which says what is wrong with it. */
 function checkResponse(response: HttpResponse | Response): Reply {
   if (typeof response !== "object" || response === null || Array.isArray(response)) {
-    throw new TypeError(`The handler returned ${response}: it must return a response`);
+    const kind = Array.isArray(response) ? "an array" : response === null ? null : typeof response;
+    throw new TypeError(`The handler returned ${kind}: return { body } or a Response`);
   }
   const status = response.status ?? 200;
   if (!Number.isInteger(status) || status < 200 || status > 599) {
-    throw new TypeError(`A response has the status ${status}: it must be from 200 to 599`);
+    const found = `${typeof status} ${status}`;
+    throw new TypeError(`A status must be a whole number from 200 to 599, not the ${found}`);
   }
   const reply: Reply = {
     status,
@@ -1759,7 +1762,7 @@ function checkResponse(response: HttpResponse | Response): Reply {
   const addField = (name: string, value: string) => {
     const kind = FIELD_KINDS.get(name) ?? fieldKind(name);
     if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
-      throw new TypeError(`The response's field ${name} has a value that can't be sent`);
+      throw new TypeError(`The response's field ${name} ${whatIsWrong(value)}`);
     }
     if (kind === "content-length") declared = value;
     else if (kind === "connection") reply.close ||= /(^|,)[ \t]*close[ \t]*(,|$)/i.test(value);
@@ -1779,7 +1782,8 @@ function checkResponse(response: HttpResponse | Response): Reply {
 
   const body = response.body ?? "";
   if (typeof body !== "string" && !(body instanceof Uint8Array) && !isStreamed(body)) {
-    throw new TypeError("The body of a response must be text, bytes or a stream of bytes");
+    const found = typeof body === "object" ? "an object: use JSON.stringify" : `a ${typeof body}`;
+    throw new TypeError(`A body must be text, bytes or a stream of bytes, not ${found}`);
   }
   if (body instanceof Uint8Array) reply.length = body.length;
   if (declared !== undefined && (isStreamed(body) || body === "")) {
@@ -1803,12 +1807,17 @@ const SERVERS_FIELD = /^(date|keep-alive|trailer|transfer-encoding|upgrade)$/;
  * frame is the handler's error (9110 §5.1). */
 function fieldKind(name: string): string {
   if (!FIELD_NAME_FORM.test(name)) {
-    throw new TypeError(`A response has a field name that is not a token: ${JSON.stringify(name)}`);
+    throw new TypeError(`A field name has letters, digits and hyphens, unlike '${name}'`);
   }
   const lower = name.toLowerCase();
   const kind = SERVERS_FIELD.test(lower) ? "server's" : lower;
   if (FIELD_KINDS.size < MAX_KNOWN_NAMES) FIELD_KINDS.set(name, kind);
   return kind;
+}
+
+function whatIsWrong(value: unknown): string {
+  if (typeof value !== "string") return `must be a string, not a ${typeof value}`;
+  return /[\0\r\n]/.test(value) ? "has a line break or NUL in it" : "has a character beyond U+00FF";
 }
 
 /** The head of a response, up to and with the empty line. A response to HEAD, and a 304, has the
@@ -2412,7 +2421,7 @@ class HttpConnection implements Patience {
     if (expected && error !== this.#late) {
       log.error?.(error.message + because(error) + this.#from());
     } else if (isLost) log.debug?.(`Lost: ${inOneLine(error)}${this.#from()}`);
-    else log.error?.(describe(error));
+    else log.error?.(`${this.#what(request)}: ${describe(error)}`);
     try {
       if (onError !== undefined) {
         const answer = onError(error, request);
@@ -2421,7 +2430,7 @@ class HttpConnection implements Patience {
         throw new TypeError("onError returned a promise: it must answer at once");
       }
     } catch (second) {
-      log.error?.(describe(second));
+      log.error?.(`onError, ${this.#what(request)}: ${describe(second)}`);
     }
     return expected ? errorReply(error.status, error.message) : errorReply(500);
   }
@@ -2430,7 +2439,7 @@ class HttpConnection implements Patience {
     try {
       return checkResponse(this.#failure(error, request));
     } catch (second) {
-      this.#shared.log.error?.(describe(second));
+      this.#shared.log.error?.(`onError, ${this.#what(request)}: ${describe(second)}`);
       return checkResponse(errorReply(500));
     }
   }
@@ -2597,6 +2606,9 @@ class HttpConnection implements Patience {
 
   // Logging
 
+  #what({ method, target }: HttpRequest): string {
+    return `${visible(method)} ${visible(target)}${this.#from()}`;
+  }
   #from(): string {
     return ` (from ${this.#peer})`;
   }
@@ -2653,21 +2665,44 @@ export interface Server extends AsyncDisposable {
 
 /**
  * Serves `handler` on a TCP port.
- * @throws {RangeError} for an option that is out of its range, and the runtime's own error when the
- * port can't be had.
+ * @throws {RangeError} for an option that is out of its range, and an error that says why when the
+ * port can't be had; its `cause` is the runtime's own.
  */
 export function serve(handler: Handler, options: ServeOptions = {}): Server {
+  if (typeof handler !== "function") {
+    throw new TypeError("serve takes the handler first: serve(handler, { port: 8080 })");
+  }
   const { port, backlog } = checkSettings(options);
   const busy = new HttpError(503, "Too many connections");
   const refusal = encodeRefusal(busy, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
-  const { hostname, reusePort, tls } = options;
-  return serveOn(listen({ hostname, port, backlog, reusePort, tls, refusal }), handler, options);
+  const { hostname = "127.0.0.1", reusePort, tls } = options;
+  let listener: Listener;
+  try {
+    listener = listen({ hostname, port, backlog, reusePort, tls, refusal });
+  } catch (cause) {
+    throw new Error(`Cannot listen at ${hostname}:${port}: ${whyNot(cause)}`, { cause });
+  }
+  return serveOn(listener, handler, options);
 }
 
 /** Serves `handler` on a listener of your own. What `options` say of the address is not used.
  * @throws {RangeError} for an option that is out of its range. */
 export function serveOn(listener: Listener, handler: Handler, options: ServeOptions = {}): Server {
   return new HttpServer(listener, handler, options);
+}
+
+/** Why listening failed, in the same words on both runtimes, as far as they say. */
+function whyNot(error: unknown): string {
+  const { code, name, message } = error as { code?: string; name: string; message: string };
+  if (code === "EADDRINUSE" || name === "AddrInUse") return "the port is in use";
+  if (code === "EACCES" || name === "PermissionDenied") return "no permission for this port";
+  if (code === "EADDRNOTAVAIL") return "this machine has no such address";
+  if (name === "NotCapable") return "run it with --allow-net";
+  if (/certificate|PEM|key/i.test(message)) {
+    return `the certificate or its key can't be used: ${message}`;
+  }
+  if (/lookup|^Failed to listen/.test(message)) return "the name does not resolve to an address";
+  return message.split("\n")[0];
 }
 
 /** Permits, handed out in the order of asking. */
@@ -2969,6 +3004,16 @@ async function readFlag(flag: string, name: string): Promise<string> {
   }
 }
 
+function whyNoHandlers({ message, stack }: Error): string {
+  if (/import attribute/.test(message)) {
+    return "This runtime is too old: handlers.ts needs Deno 2.8 or Bun 1.2, or newer";
+  }
+  if (/(not found|Cannot find).*handlers\.ts/.test(message)) {
+    return "As a program, server.ts needs handlers.ts, index.html and book.json beside it";
+  }
+  return `handlers.ts can't be loaded: ${stack ?? message}`;
+}
+
 /** Writes log lines to the standard error: all those of one turn of the event loop at once, and
  * those that come while a write is under way in the next one. */
 class LineLog {
@@ -3035,18 +3080,25 @@ async function main(): Promise<void> {
   try {
     settings = await readArguments(process.argv.slice(2));
   } catch (error) {
-    console.error(`${(error as Error).message.split("\n")[0]}\n\n${USAGE}`);
+    // parseArgs finds "--port -1" ambiguous, and explains it at length.
+    const message = (error as Error).message.replace(
+      /^Option '(--[a-z-]+).* is ambiguous[^]*/,
+      "$1 can't be negative",
+    );
+    console.error(`${message.split("\n")[0]}\n\n${USAGE}`);
     process.exit(2);
   }
   if (settings.help) return console.log(USAGE);
   if (settings.version) return console.log(PROGRAM_VERSION);
 
   // Not at the top: this file alone is enough for a program that brings its own handler.
-  const { handler } = await import("./handlers.ts").catch((error) => {
-    if (!/import attribute/.test(String(error))) throw error;
-    console.error("This runtime is too old: handlers.ts needs Deno 2.8 or Bun 1.2, or newer");
+  let handler: Handler;
+  try { // so written because bundlers then forgive that the file is not there
+    ({ handler } = await import("./handlers.ts"));
+  } catch (error) {
+    console.error(whyNoHandlers(error as Error));
     process.exit(1);
-  });
+  }
   const { options, delay, level } = settings;
   const delayed: Handler = async (request) => {
     await new Promise((resolve) => setTimeout(resolve, delay * 1000));
@@ -3058,7 +3110,8 @@ async function main(): Promise<void> {
     server = serve(delay > 0 ? delayed : handler, { ...options, log: lines.at(level) });
   } catch (error) {
     const { hostname = "127.0.0.1", port = SETTINGS.port.value } = options;
-    console.error(`Cannot listen at --hostname ${hostname} --port ${port}: ${reasonOf(error)}`);
+    const reason = whyNot((error as Error).cause ?? error);
+    console.error(`Cannot listen at --hostname ${hostname} --port ${port}: ${reason}`);
     process.exit(1);
   }
   let stopping = false;
@@ -3072,20 +3125,6 @@ async function main(): Promise<void> {
   await server.finished;
   await lines.finish();
   process.exit(0);
-}
-
-/** Why listening failed, in one line. */
-function reasonOf(error: unknown): string {
-  const { code, name, message } = error as { code?: string; name: string; message: string };
-  if (code === "EADDRINUSE" || name === "AddrInUse") return "the port is in use";
-  if (code === "EACCES" || name === "PermissionDenied") return "no permission for this port";
-  if (code === "EADDRNOTAVAIL") return "this machine has no such address";
-  if (name === "NotCapable") return "run it with --allow-net";
-  if (/certificate|PEM|key/i.test(message)) {
-    return `the certificate or its key can't be used: ${message}`;
-  }
-  if (/lookup|^Failed to listen/.test(message)) return "the name does not resolve to an address";
-  return message.split("\n")[0];
 }
 
 // Without waiting for it: handlers.ts imports this file, which must have been evaluated by then.

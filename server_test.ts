@@ -27,6 +27,7 @@ import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
+import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { COMPARED } from "./tests/rivals.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
@@ -524,7 +525,10 @@ Deno.test("a handler that throws is 500 without a word of it, and an entry in th
       received.map((r) => [r.status, r.body]),
       Array(2).fill([500, "500 Internal Server Error"]),
     );
-    assertMatch(lines[0], /^Error: secret\\x0d\n {4}01-Jan forged\n {4}.*server_test/);
+    assertMatch(
+      lines[0],
+      /^GET \/ \(from 192\.0\.2\.1:50000\): Error: secret\\x0d\n {4}01-Jan forged\n {4}.*server_test/,
+    );
   }
   const { lines, log } = recorder();
   const teapot = () => Promise.reject(new HttpError(418, "short and stout"));
@@ -830,6 +834,38 @@ Deno.test("whatever handlers, streams, onError and loggers throw harms nobody", 
     await next.until(() => next.text.startsWith("HTTP/1.1 200"));
     assert(aborted);
   }
+});
+
+Deno.test("the log explains what a handler did wrong", async () => {
+  const used = new Response("hello");
+  await used.text();
+  const rows: [unknown, string][] = [
+    [undefined, "The handler returned undefined: return { body } or a Response"],
+    ["hello", "The handler returned string: return { body } or a Response"],
+    [[], "The handler returned an array: return { body } or a Response"],
+    [{ status: "200" }, "A status must be a whole number from 200 to 599, not the string 200"],
+    [{ body: 5 }, "A body must be text, bytes or a stream of bytes, not a number"],
+    [
+      { body: {} },
+      "A body must be text, bytes or a stream of bytes, not an object: use JSON.stringify",
+    ],
+    [{ headers: { "X": "a\r\nb" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "€" } }, "The response's field X has a character beyond U+00FF"],
+    [{ headers: { "X": 1 } }, "The response's field X must be a string, not a number"],
+    [{ headers: { "X A": "b" } }, "A field name has letters, digits and hyphens, unlike 'X A'"],
+    [used, "The body of the response has been read already"],
+  ];
+  for (const [result, message] of rows) {
+    const { lines, log } = recorder();
+    const [{ status }] = await ask(() => result as HttpResponse, get("/x"), { log });
+    const [entry] = lines[1].split("\n");
+    assertEquals([status, entry], [500, `GET /x (from 192.0.2.1:50000): TypeError: ${message}`]);
+  }
+  assertThrows(
+    () => serve({ port: 0 } as unknown as Handler),
+    TypeError,
+    "serve takes the handler first",
+  );
 });
 
 Deno.test("onListen that throws leaves no server behind", async () => {
@@ -1444,7 +1480,7 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS];
-const OTHERS = [...EXAMPLES, ...PROXIED, ...COMPARED];
+const OTHERS = [...EXAMPLES, ...PROXIED, ...PACKAGE, ...COMPARED];
 
 for (const runtime of RUNTIMES) {
   for (const scenario of [...CASES, ...OTHERS]) {

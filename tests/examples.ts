@@ -21,7 +21,7 @@ async function start(runtime: Runtime, name: string, folder?: string) {
 }
 
 /** A folder of its own for one test. The tests may not write; the shell that they start may. */
-async function shell(script: string, ...args: string[]): Promise<string> {
+export async function shell(script: string, ...args: string[]): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command("sh", {
     args: ["-c", script, "sh", ...args],
   }).output();
@@ -29,7 +29,7 @@ async function shell(script: string, ...args: string[]): Promise<string> {
   if (!success) throw new Error(text(stderr));
   return text(stdout).trim();
 }
-class Folder implements AsyncDisposable {
+export class Folder implements AsyncDisposable {
   private constructor(readonly path: string) {}
   static async create(): Promise<Folder> {
     return new Folder(await shell("mktemp -d"));

@@ -1,0 +1,108 @@
+/** What users get is whole: the copied file, the example in the README, one binary, the package. */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { Folder, shell } from "./examples.ts";
+import { output, Process, type Runtime, type Scenario } from "./sockets.ts";
+
+/** Starts a command in another folder than the tests' own. */
+function within(folder: Folder, { name, command, args }: Runtime): Runtime {
+  return {
+    name,
+    command: "sh",
+    args: ["-c", 'cd "$0" && exec "$@"', folder.path, command, ...args],
+  };
+}
+
+/** A program beside a copy of server.ts, which its types agree with, in an otherwise empty folder. */
+async function start(runtime: Runtime, folder: Folder, program: string): Promise<Process> {
+  await shell('cp server.ts "$1" && printf %s "$2" > "$1/main.ts"', folder.path, program);
+  const args = runtime.name === "Deno" ? [...runtime.args, "--check"] : runtime.args;
+  const process = Process.spawn(within(folder, { ...runtime, args }), "main.ts");
+  process.port = Number(await process.printed(/Listening at PORT (\d+)/));
+  return process;
+}
+
+/** Asks for a path, and returns the status and the content of the answer. */
+async function ask(port: number, path: string, body?: string): Promise<[number, string]> {
+  const method = body === undefined ? "GET" : "POST";
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, { method, body });
+  return [response.status, await response.text()];
+}
+
+/** The first example that serves, of those in the README's chapter about the library. */
+async function readmeExample(): Promise<string> {
+  const [, chapter] = (await Deno.readTextFile("README.md")).split("\n## As a library\n");
+  const blocks = Array.from(chapter.split("\n## ")[0].matchAll(/^```ts\n([^]*?)^```$/gm));
+  const example = blocks.map(([, code]) => code).find((code) => code.includes("serve("));
+  assert(example !== undefined, "README.md has an example of the library");
+  assertMatch(example, /\bport: \d+/);
+  return example.replace(/\bport: \d+/, "port: 0");
+}
+
+export const PACKAGE: Scenario[] = [
+  ["--version is the version in deno.json", async (runtime) => {
+    const { version } = JSON.parse(await Deno.readTextFile("deno.json"));
+    await using process = Process.spawn(runtime, "server.ts", ["--version"]);
+    assertEquals([await process.ended(), process.out, process.log], [0, `${version}\n`, ""]);
+  }],
+
+  ["a copy of server.ts alone is a library", async (runtime) => {
+    await using folder = await Folder.create();
+    const program = `import { serve } from "./server.ts";
+      const server = serve(({ path }) => ({ body: path }), { port: 0, log: console });
+      await server.finished;`;
+    await using server = await start(runtime, folder, program);
+    assertEquals(await ask(server.port, "/hello"), [200, "/hello"]);
+  }],
+
+  ["the README's example of the library", async (runtime) => {
+    await using folder = await Folder.create();
+    await using server = await start(runtime, folder, await readmeExample());
+    const { port } = server;
+    assertEquals(await ask(port, "/ping"), [200, "pong\n"]);
+    assertEquals(await ask(port, "/sum", "[1, 2, 3]"), [200, "6\n"]);
+    assertEquals((await ask(port, "/sum", "{}"))[0], 422);
+    assertEquals((await ask(port, "/sum", "[1,"))[0], 400);
+    assertEquals((await ask(port, "/sum", "1".repeat(10_001)))[0], 413);
+    assertEquals(await ask(port, "/count"), [200, "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n"]);
+    assertEquals(await ask(port, "/none"), [404, "Not here\n"]);
+    assertEquals(await ask(port, "/ping"), [200, "pong\n"]);
+  }],
+
+  ["bun build --compile makes one binary of it all", async (runtime) => {
+    await using folder = await Folder.create();
+    const program = `${folder.path}/program`;
+    await output("bun", ["build", "--compile", "server.ts", "--outfile", program]);
+    const binary: Runtime = { name: runtime.name, command: program, args: [] };
+    // Where a script's name stands otherwise, a flag stands here.
+    await using server = Process.spawn(within(folder, binary), "--port", ["0"]);
+    const [, port] = await server.logged(/Listening at PORT (\d+)/);
+    for (const [path, file] of [["/", "index.html"], ["/book", "book.json"]]) {
+      assertEquals(await ask(Number(port), path), [200, await Deno.readTextFile(file)]);
+    }
+    server.signal("SIGTERM");
+    assertEquals(await server.ended(), 0);
+  }, { only: "Bun" }],
+
+  ["deno publish takes what users need, and no more", async () => {
+    // Types are checked by `deno check`; --allow-dirty, because tests are run before a commit.
+    const printed = await shell(
+      `printed=$(deno publish --dry-run --no-check --allow-dirty 2>&1) ||
+        { echo "$printed" >&2; exit 1; }
+      echo "$printed"`,
+    );
+    assertMatch(printed, /Dry run complete$/);
+    assert(!/warning/i.test(printed), printed);
+    const { publish: { include }, exports } = JSON.parse(await Deno.readTextFile("deno.json"));
+    const files = Array.from(printed.matchAll(/^ +file:.*\/([^/]+) \(.*\)$/gm), ([, name]) => name);
+    assertEquals(files.sort(), include.toSorted());
+    // Of a file that is imported as text, `deno publish` does not notice that it is missing.
+    const needed = Object.values<string>(exports);
+    for (const name of files.filter((name) => name.endsWith(".ts"))) {
+      const code = await Deno.readTextFile(name);
+      needed.push(...Array.from(code.matchAll(/(?:from |import\()"(\..*?)"/g), ([, path]) => path));
+    }
+    assert(needed.includes("./index.html"), `${needed}`);
+    for (const path of needed) assert(files.includes(path.slice("./".length)), path);
+  }, { only: "Deno" }],
+];
