@@ -22,6 +22,7 @@ import {
   type ServeOptions,
 } from "./server.ts";
 import { SCENARIOS } from "./tests/blackbox.ts";
+import { BROWSED } from "./tests/browser.ts";
 import { FakeClock } from "./tests/clock.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
@@ -1480,7 +1481,7 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS];
-const OTHERS = [...EXAMPLES, ...PROXIED, ...PACKAGE, ...COMPARED];
+const OTHERS = [...EXAMPLES, ...PROXIED, ...PACKAGE, ...BROWSED, ...COMPARED];
 
 for (const runtime of RUNTIMES) {
   for (const scenario of [...CASES, ...OTHERS]) {

@@ -2,16 +2,11 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { parseResponses } from "./responses.ts";
-import { Client, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { Client, freePort, Process, type Runtime, type Scenario } from "./sockets.ts";
 
 function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
 /** HAProxy in front of two servers, and clients that keep it busy. */
 class Site implements AsyncDisposable {
   readonly port = freePort();

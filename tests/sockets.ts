@@ -143,6 +143,12 @@ export async function isInstalled(command: string): Promise<boolean> {
   }
 }
 
+/** A port that nobody listens on, for programs that can't choose one themselves. */
+export function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
 /** Runs a client program with some input, and returns what it printed. */
 export async function output(command: string, args: string[], input = ""): Promise<string> {
   const child = new Deno.Command(command, {
