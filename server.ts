@@ -157,6 +157,8 @@ const ACCEPT_PAUSE = { first: 5, longest: 1000 };
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** Characters of the log that may wait for whoever reads it; further lines are lost, and counted. */
 const MAX_LOG = 1048576;
+/** Milliseconds between one write of log lines and the next: a write costs as much as some requests. */
+const LOG_PAUSE = 20;
 /** Milliseconds that a server which has stopped waits for the last of its log to be taken. */
 const LOG_TIME = 1000;
 
@@ -2612,8 +2614,8 @@ class HttpConnection implements Patience {
   #from(): string {
     return ` (from ${this.#peer})`;
   }
-  #accessLine(head: Head, milliseconds: number): string {
-    const line = visible(head.text.substring(0, head.fieldsAt).trim());
+  #accessLine({ text, fieldsAt }: Head, milliseconds: number): string {
+    const line = visible(text.substring(0, fieldsAt - 2).trimStart()); // after empty lines
     const time = `${milliseconds.toFixed(1)} ms`;
     return `${this.#peer} "${line}" ${this.#status} ${this.#sent} ${time}`;
   }
@@ -3015,7 +3017,7 @@ function whyNoHandlers({ message, stack }: Error): string {
 }
 
 /** Writes log lines to the standard error: all those of one turn of the event loop at once, and
- * those that come while a write is under way in the next one. */
+ * while there are more, all those of some milliseconds. */
 class LineLog {
   #lines = "";
   #lost = 0;
@@ -3049,8 +3051,8 @@ class LineLog {
     this.#writing ??= this.#writeAll();
   }
   async #writeAll(): Promise<void> {
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    while (this.#lines !== "") {
+    for (let pause = 0; this.#lines !== ""; pause = LOG_PAUSE) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
       const bytes = encoder.encode(this.#lines);
       const lost = this.#lost;
       this.#lines = "";
