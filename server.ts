@@ -6,7 +6,7 @@
  * serve((request) => ({ body: `Hello, ${request.path}\n` }), { log: console });
  * ```
  *
- * The file reads from top to bottom. Each chapter uses only the ones before it:
+ * The file reads from top to bottom. Each chapter uses only the ones before it, apart from types:
  *
  * 1. Limits and options: every tunable, its unit, its default and the reason for it.
  * 2. Transport: bytes in and out of a socket; the only place that names Deno or Bun.
@@ -41,7 +41,8 @@ export type Handler = (
 export interface Logger {
   /** The story of each connection. */
   debug?(message: string): void;
-  /** Start, stop, and one line a request: peer, request line, status, body bytes, milliseconds. */
+  /** Start, stop, and one line an answer of the handler's: peer, request line, status, body bytes,
+   * milliseconds. What the server refuses by itself goes to `error`. */
   info?(message: string): void;
   /** Refused messages, timeouts, and what a handler threw, with its stack. */
   error?(message: string): void;
@@ -130,7 +131,8 @@ const MAX_KNOWN_NAMES = 256;
 const MAX_SPARE = 2097152;
 /** Bytes that are asked of the socket at a time while a body is read. */
 const BODY_PIECE = 65536;
-/** A body that is collected gets so many times the room when what it has is full. */
+/** When its memory is full, a body that is collected gets so many times as much: a client that sends
+ * 64 KiB is trusted with 1 MiB. */
 const BODY_GROWTH = 16;
 /** Bytes of a piece of `request.body`. Pieces of 64 KiB pile up to 100 MiB on Deno before they are
  * collected as garbage, these to 20. */
@@ -139,6 +141,8 @@ const STREAM_PIECE = 8192;
 const MAX_SKIPPED = 262144;
 /** Chunk extensions of one message, in bytes (9112 §7.1.1). */
 const MAX_EXTENSIONS = 4096;
+/** A whole line with a chunk's size: up to 16 digits, extensions, CRLF. */
+const MAX_CHUNK_LINE = 16 + MAX_EXTENSIONS + 2;
 /** Empty lines that may precede a request line (9112 §2.2). */
 const MAX_EMPTY_LINES = 2;
 /** After an early answer, what a client goes on sending is read for so many milliseconds ... */
@@ -939,7 +943,8 @@ export class HeadParser {
     if (coding === "chunked") return;
     const codings = coding.split(",").map(trim);
     if (codings.pop() !== "chunked") throw badField("the last transfer coding is not chunked");
-    if (codings.includes("chunked") || codings.includes("")) throw badField("chunked twice");
+    if (codings.includes("chunked")) throw badField("chunked twice");
+    if (codings.includes("")) throw badField("an empty transfer coding");
     throw new HttpError(501, "The only transfer coding that is understood is chunked");
   }
   #keepsAlive(version: string): boolean {
@@ -1268,9 +1273,7 @@ class ChunkFraming {
     if (this.#expects === "end of data" && !"\r\n".startsWith(this.#line)) {
       throw badChunk("the data is longer than its size");
     }
-    if (this.#expects === "size" && this.#line.length > 18 + MAX_EXTENSIONS - this.#extensions) {
-      throw new HttpError(413, `Chunk extensions of more than ${MAX_EXTENSIONS} bytes`);
-    }
+    if (this.#expects === "size" && this.#line.length > MAX_CHUNK_LINE) throw tooExtended();
     if (this.#expects === "trailer" && this.#trailer + this.#line.length > maxHeaderSize) {
       throw new HttpError(431, `Trailer of more than ${maxHeaderSize} bytes`);
     }
@@ -1282,6 +1285,7 @@ class ChunkFraming {
       const match = CHUNK_LINE.exec(line);
       if (match === null) throw badChunk("its first line is not a size in hexadecimal");
       this.#extensions += match[2].length;
+      if (this.#extensions > MAX_EXTENSIONS) throw tooExtended();
       this.size = parseInt(match[1], 16);
       this.#expects = this.size === 0 ? "trailer" : "end of data";
     } else if (line === "") {
@@ -1297,6 +1301,9 @@ class ChunkFraming {
   }
 }
 
+function tooExtended(): HttpError {
+  return new HttpError(413, `Chunk extensions of more than ${MAX_EXTENSIONS} bytes`);
+}
 function badChunk(why: string): HttpError {
   return new HttpError(400, `Malformed chunk: ${why}`);
 }
@@ -1859,7 +1866,7 @@ function applyConditions(reply: Reply, request: HttpRequest): Reply {
 function applyRange(reply: Reply, range: string, ifRange: string | null, modified: number): Reply {
   const { content, etag } = reply;
   const parts = /^bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*$/i.exec(range);
-  if (parts === null || parts[0].length === 0 || isSource(content)) return reply;
+  if (parts === null || isSource(content)) return reply;
   if (ifRange !== null) { // 9110 §13.1.5: the very same representation, or the whole
     const same = ifRange.includes('"')
       ? isSameStrong(ifRange, etag)
@@ -2003,8 +2010,8 @@ interface Shared {
   stopping: boolean;
   /** Somebody waits for a permit: likewise. */
   crowded: boolean;
-  /** Gives the permit back of a connection that is only kept open for a last answer to arrive;
-   * false if so many are that this one has to be closed at once. */
+  /** Gives back the permit of a connection that is only kept open for its last answer to arrive; false
+   * if so many are already that this one has to be closed at once. */
   release(): boolean;
   /** Forgets a connection, and gives its permit back if it has not been. */
   closed(connection: HttpConnection): void;
@@ -2075,7 +2082,7 @@ class Output {
     this.#connection = connection;
     this.#patience = patience;
   }
-  /** Whether anything is still to be written. */
+  /** Whether nothing is left to be written. */
   get isEmpty(): boolean {
     return this.length === 0 && this.#writing === undefined;
   }
@@ -2158,7 +2165,20 @@ class Output {
 /** What a client is waited for: to send, or to close; or nothing. */
 type Awaited = "head" | "content" | "close" | undefined;
 
-/** One connection: its requests in order, each read, handled and answered before the next. */
+/**
+ * One connection: its requests in order, each read, handled and answered before the next.
+ *
+ * | it                        | and so                                           | no longer than     |
+ * | ------------------------- | ------------------------------------------------ | ------------------ |
+ * | waits for a request       | `isWaiting`; `isIdle` if it has answered one     | idleTimeout        |
+ * | reads a head or content   | `#awaits` says which, `#allowance` what is left  | requestTimeout     |
+ * | handles                   | `#request` is there; `watch` looks for the end   |                    |
+ * | answers                   | `#answering`; a 408 or 100 would come too late   | idleTimeout a step |
+ * | lingers for a last answer | `isLingering`; its permit has been given back    | LINGER_TIME        |
+ * | is closed                 | `#closed`; what still runs finds out             |                    |
+ *
+ * `#persists` says whether it waits again after an answer, `#late` that it has sent a 408.
+ */
 class HttpConnection implements Patience {
   readonly #shared: Shared;
   readonly #connection: Connection;
@@ -2241,7 +2261,7 @@ class HttpConnection implements Patience {
         // Answer it, and get ready for the next one.
         const sent = this.#send(request, response);
         if (sent !== undefined) await sent;
-        log.info?.(this.#accessLine(head, performance.now() - started));
+        if (!this.#closed) log.info?.(this.#accessLine(head, performance.now() - started));
         log.debug?.("Completed!!");
         if (!content.complete && this.#persists) await this.#skip(content);
         if (!this.#persists) return await this.#finish(head.keepAlive || !content.complete);

@@ -2,7 +2,7 @@
  * Good, bad, slow and broken clients, all at once and for as long as you like: every answer must be
  * right, memory flat after the first quarter, and in the end no descriptor and no permit lost.
  *
- * `deno task soak --seconds 300 --seed 7` (Linux: it reads /proc).
+ * `deno task soak --seconds 120 --seed 7` (Linux: it reads /proc).
  */
 
 import { parseArgs } from "node:util";
