@@ -675,6 +675,11 @@ export const VECTORS: Vector[] = [
       echo("hello"),
     ],
     ["4096 bytes of them", chunked(`5;${"a".repeat(4095)}\r\nhello\r\n0\r\n\r\n`), echo("hello")],
+    [
+      "4096 bytes of them, and chunks without any",
+      chunked(`5;${"a".repeat(4095)}\r\nhello\r\n00000005\r\nhello\r\n0\r\n\r\n`),
+      echo("hellohello"),
+    ],
   ]),
   ...bad("9112 §7.1.1", 400, [
     ["no name", chunked("5;\r\nhello\r\n")],
@@ -687,6 +692,8 @@ export const VECTORS: Vector[] = [
     ["without a semicolon", chunked("5 a\r\nhello\r\n")],
   ]),
   ...bad("9112 §7.1.1", 413, [
+    ["4097 bytes in one chunk", chunked(`5;${"a".repeat(4096)}\r\nhello\r\n`)],
+    ["4097 bytes in two", chunked(`1;${"a".repeat(4000)}\r\nx\r\n1;${"a".repeat(95)}\r\nx\r\n`)],
     ["more than 4096 bytes in one chunk", chunked(`5;${"a".repeat(5000)}\r\nhello\r\n`)],
     ["more than 4096 bytes in all", chunked(`1;${"a".repeat(999)}\r\nx\r\n`.repeat(5))],
     ["that do not end", chunked(`5;${"a".repeat(20000)}`)],
