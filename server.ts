@@ -85,12 +85,16 @@ export interface ServeOptions {
   log?: Logger;
 }
 
-/** The numbers among the options: each with its default, its bounds and its unit. */
+/** The numbers among the options: each with its default, its bounds and its unit. A new one also needs
+ * its line in {@linkcode ServeOptions}, and in chapter 8 in `USAGE` and `readArguments`. */
 const SETTINGS = {
   port: { value: 8080, least: 0, most: 65535, unit: "a whole number" },
   backlog: { value: 511, least: 0, most: 65535, unit: "a whole number" }, // as nginx asks for
+  // With as many that linger, it fits the 4,096 descriptors that a service is often allowed.
   maxConnections: { value: 1024, least: 1, most: Infinity, unit: "a whole number" },
+  // Longer than people take from one click to the next, mostly.
   idleTimeout: { value: 30, least: 0, most: Infinity, unit: "seconds" },
+  // A body of maxBodySize over a link of 150 kbit/s.
   requestTimeout: { value: 60, least: 0, most: Infinity, unit: "seconds" },
   maxHeaderSize: { value: 16384, least: 64, most: 1048576, unit: "bytes" }, // as node:http has it
   maxHeaderCount: { value: 100, least: 1, most: 10000, unit: "a whole number" }, // as Apache has it
@@ -137,9 +141,10 @@ const BODY_GROWTH = 16;
 /** Bytes of a piece of `request.body`. Pieces of 64 KiB pile up to 100 MiB on Deno before they are
  * collected as garbage, these to 20. */
 const STREAM_PIECE = 8192;
-/** Bytes of a body that no handler has read, which are skipped to keep the connection. */
+/** Bytes of a body that no handler has read, which are skipped to keep the connection: more would take
+ * longer than a new connection. */
 const MAX_SKIPPED = 262144;
-/** Chunk extensions of one message, in bytes (9112 §7.1.1). */
+/** Chunk extensions of one message, in bytes: hardly anybody sends any (9112 §7.1.1). */
 const MAX_EXTENSIONS = 4096;
 /** A whole line with a chunk's size: up to 16 digits, extensions, CRLF. */
 const MAX_CHUNK_LINE = 16 + MAX_EXTENSIONS + 2;
@@ -151,7 +156,7 @@ const LINGER_TIME = 2000;
 const LINGER_BYTES = 16777216;
 /** ... so many at a time. */
 const LINGER_PIECE = 16384;
-/** Seconds that running requests get to finish when the server stops. */
+/** Seconds that running requests get to finish when the server stops: Docker kills after so many. */
 const GRACE = 10;
 /** The clock's precision in milliseconds: a timeout may be late by three of these, never early. */
 const TICK = 100;

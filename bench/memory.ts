@@ -1,10 +1,13 @@
 /**
- * What a large body costs in memory: 1 GiB is uploaded to a handler that counts and drops it, and
- * 1 GiB is streamed to a client that reads slowly. Prints how far the process grew over its idle size.
+ * What large bodies and crowds cost in memory: 1 GiB is uploaded to a handler that counts and drops
+ * it, 1 GiB is streamed to a client that reads slowly; 1,000 clients send a head of 16 KiB byte by
+ * byte, 1,000 do not read their 20 MiB, 10,000 are idle. Prints how far the process grew over its idle
+ * size.
  *
  * `deno task memory` (Linux: it reads the resident size from /proc).
  */
 
+import { connectAll, type Crowd, heads, idlers, nonReaders } from "../tests/crowds.ts";
 import { Client, isInstalled, Process, RUNTIMES } from "../tests/sockets.ts";
 
 const MIB = 2 ** 20, GIB = 2 ** 30;
@@ -56,6 +59,34 @@ for (const runtime of RUNTIMES) {
     console.log(
       `${runtime.name}, ${run.name} of 1 GiB in ${seconds} s: ` +
         `${idle.toFixed(0)} MiB idle, ${most.toFixed(0)} MiB at most, +${(most - idle).toFixed(0)}`,
+    );
+  }
+}
+
+const CROWDS: [what: string, crowd: Crowd, count: number][] = [
+  ["heads of 16 KiB, byte by byte", heads(1), 1000],
+  ["answers of 20 MiB, unread", nonReaders, 1000],
+  ["idle connections", idlers, 10_000],
+];
+for (const runtime of RUNTIMES) {
+  if (!await isInstalled(runtime.command)) continue;
+  for (const [what, crowd, count] of CROWDS) {
+    const args = ["--max-connections", "10000", "--idle-timeout", "600"];
+    await using server = await Process.start(runtime, args, "tests/app.ts");
+    const few = await connectAll(server.port, 100); // warm up
+    await idlers(few);
+    for (const client of few) client.close();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const idle = residentMiB(server.pid);
+    const clients = await connectAll(server.port, count);
+    await crowd(clients);
+    const most = residentMiB(server.pid);
+    for (const client of clients) client.close();
+    await new Promise((resolve) => setTimeout(resolve, 10_000));
+    const left = residentMiB(server.pid);
+    console.log(
+      `${runtime.name}, ${count} ${what}: +${(most - idle).toFixed(0)} MiB; ` +
+        `10 s after they left: +${(left - idle).toFixed(0)}`,
     );
   }
 }
