@@ -1,144 +1,259 @@
-/** The page in a real browser: Chromium, driven through ChromeDriver by the W3C WebDriver interface. */
+/** The page in a real browser: Chromium, driven through ChromeDriver as W3C WebDriver has it. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { freePort, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { Process, type Runtime, type Scenario } from "./sockets.ts";
 
-const FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
-/** The name of an element reference in the interface. */
-const ELEMENT = "element-6066-11e4-a52e-4f735466cecf";
-const ENTER = "\uE007";
+const PATIENCE = 12_000; // milliseconds for anything that is waited for
 
-/** A browser, and the driver that steers it. */
-class Browser implements AsyncDisposable {
+/** Keys without a character, as WebDriver numbers them. */
+const TAB = "\uE004", ENTER = "\uE007", CONTROL = "\uE009", END = "\uE010";
+
+interface LogEntry {
+  level: string;
+  source: string;
+  message: string;
+}
+
+/** Looks again and again until there is something. */
+async function until<T>(what: string, look: () => Promise<T | undefined | false>): Promise<T> {
+  let last: unknown;
+  for (const deadline = Date.now() + PATIENCE; Date.now() < deadline;) {
+    try {
+      last = undefined;
+      const found = await look();
+      if (found !== undefined && found !== false) return found;
+    } catch (error) {
+      last = error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  throw new Error(`waited in vain for ${what}`, { cause: last });
+}
+
+/** One ChromeDriver with one browser window. */
+export class WebDriver implements AsyncDisposable {
   readonly #driver: Deno.ChildProcess;
   readonly #base: string;
   #session = "";
 
   private constructor(port: number) {
-    this.#base = `http://127.0.0.1:${port}/session`;
+    this.#base = `http://127.0.0.1:${port}`;
     this.#driver = new Deno.Command("chromedriver", {
       args: [`--port=${port}`],
+      stdin: "null",
       stdout: "null",
       stderr: "null",
     }).spawn();
   }
-  static async start(): Promise<Browser> {
-    const browser = new Browser(freePort());
-    const options = { args: FLAGS };
-    const capabilities = {
-      alwaysMatch: { "goog:chromeOptions": options, "goog:loggingPrefs": { browser: "ALL" } },
-    };
-    for (let tries = 0;; tries++) { // until the driver listens
-      try {
-        const session = await browser.#command("POST", "", { capabilities });
-        browser.#session = (session as { sessionId: string }).sessionId;
-        return browser;
-      } catch (error) {
-        if (tries === 100) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
+  static async start(): Promise<WebDriver> {
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    listener.close();
+    const driver = new WebDriver(listener.addr.port);
+    try {
+      await until("ChromeDriver", async () => {
+        const status = await driver.#send("GET", "/status") as { ready: boolean };
+        return status.ready;
+      });
+      const session = await driver.#send("POST", "/session", {
+        capabilities: {
+          alwaysMatch: {
+            browserName: "chrome",
+            "goog:chromeOptions": {
+              args: ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+            },
+            "goog:loggingPrefs": { browser: "ALL" },
+          },
+        },
+      });
+      driver.#session = `/session/${(session as { sessionId: string }).sessionId}`;
+      return driver;
+    } catch (error) {
+      await driver[Symbol.asyncDispose]().catch(() => {}); // the first error tells more
+      throw error;
     }
   }
-  async #command(method: string, path: string, body?: object): Promise<unknown> {
-    const url = this.#session === "" ? this.#base : `${this.#base}/${this.#session}${path}`;
-    const response = await fetch(url, { method, body: body && JSON.stringify(body) });
+  async #send(method: string, path: string, body?: unknown): Promise<unknown> {
+    const response = await fetch(this.#base + path, {
+      method,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: { "Content-Type": "application/json" },
+      signal: AbortSignal.timeout(PATIENCE),
+    });
     const { value } = await response.json();
-    if (!response.ok) throw new Error(`${path}: ${value.message}`);
+    if (!response.ok) throw new Error(`${method} ${path}: ${value.error}: ${value.message}`);
     return value;
   }
+  /** A command to the session. */
+  command(path: string, body: unknown = {}): Promise<unknown> {
+    return this.#send("POST", this.#session + path, body);
+  }
   async open(url: string): Promise<void> {
-    await this.#command("POST", "/url", { url });
+    await this.command("/url", { url });
   }
   async reload(): Promise<void> {
-    await this.#command("POST", "/refresh", {});
+    await this.command("/refresh");
   }
-  async #find(selector: string): Promise<string> {
-    const found = await this.#command("POST", "/element", {
-      using: "css selector",
-      value: selector,
-    });
-    return (found as Record<string, string>)[ELEMENT];
+  /** Runs the body of a function in the page, and returns what it returns. */
+  async run<T>(script: string, ...args: unknown[]): Promise<T> {
+    return await this.command("/execute/sync", { script, args }) as T;
   }
-  /** Types keys, as a person does. */
-  async type(selector: string, keys: string): Promise<void> {
-    await this.#command("POST", `/element/${await this.#find(selector)}/value`, { text: keys });
+  /** The text that can be seen in an element. */
+  text(selector: string): Promise<string> {
+    const script = "return document.querySelector(arguments[0])?.innerText ?? ''";
+    return this.run(script, selector);
   }
-  async click(selector: string): Promise<void> {
-    await this.#command("POST", `/element/${await this.#find(selector)}/click`, {});
-  }
-  /** Waits until the text of an element matches. */
-  async shows(selector: string, pattern: RegExp): Promise<void> {
+  /** Waits until the text in an element matches, and returns it. */
+  async shows(selector: string, pattern: RegExp): Promise<string> {
     let text = "";
-    for (const end = Date.now() + 10_000; Date.now() < end;) {
-      text = await this.#command("GET", `/element/${await this.#find(selector)}/text`) as string;
-      if (pattern.test(text)) return;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+    try {
+      return await until(`${pattern}`, async () => {
+        text = await this.text(selector);
+        return pattern.test(text) && text;
+      });
+    } catch (error) {
+      throw new Error(`${selector} shows ${JSON.stringify(text)}, not ${pattern}`, {
+        cause: error,
+      });
     }
-    throw new Error(`${selector} shows ${JSON.stringify(text)}, and never ${pattern}`);
   }
-  /** What the browser has complained of since it was asked last: errors, blocked resources. */
+  /** Types keys, one after the other, into what has the focus; an array is pressed together. */
+  async press(...keys: (string | string[])[]): Promise<void> {
+    const actions = keys.flatMap((chord) => {
+      const held = [chord].flat();
+      return [
+        ...held.map((value) => ({ type: "keyDown", value })),
+        ...held.toReversed().map((value) => ({ type: "keyUp", value })),
+      ];
+    });
+    await this.command("/actions", { actions: [{ type: "key", id: "keyboard", actions }] });
+  }
+  /** Presses Tab until an element has the focus, as someone without a mouse does. */
+  async tabTo(selector: string): Promise<void> {
+    for (let i = 0; i < 30; i++) {
+      await this.press(TAB);
+      const script = "return document.activeElement?.matches(arguments[0]) ?? false";
+      if (await this.run<boolean>(script, selector)) return;
+    }
+    throw new Error(`the Tab key does not lead to ${selector}`);
+  }
+  /** What the browser has complained of since it was last asked. */
   async complaints(): Promise<string[]> {
-    const entries = await this.#command("POST", "/se/log", { type: "browser" });
-    return (entries as { message: string }[]).map(({ message }) => message);
+    const entries = await this.command("/se/log", { type: "browser" }) as LogEntry[];
+    return entries.map(({ level, source, message }) => `${level} ${source}: ${message}`);
   }
+  /** Ends the browser, then ChromeDriver: asked to, it removes the profile first. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#session !== "") await this.#command("DELETE", "").catch(() => {});
-    this.#driver.kill("SIGKILL");
-    await this.#driver.status;
+    try {
+      if (this.#session !== "") await this.#send("DELETE", this.#session);
+      await this.#send("GET", "/shutdown");
+    } catch (error) {
+      try {
+        this.#driver.kill("SIGKILL");
+      } catch { /* it has ended */ }
+      throw error;
+    } finally {
+      await this.#driver.status;
+    }
   }
 }
 
-async function visit(
-  runtime: Runtime,
-): Promise<{ server: Process; browser: Browser; url: string }> {
-  const server = await Process.start(runtime);
-  const browser = await Browser.start();
-  const url = `http://127.0.0.1:${server.port}/`;
-  await browser.open(url);
-  return { server, browser, url };
+/** Starts a server on a port that another one has left. */
+async function restart(runtime: Runtime, port: number): Promise<Process> {
+  const server = Process.spawn(runtime, "server.ts", ["--port", `${port}`]);
+  await server.logged(/Listening at PORT/);
+  return server;
 }
 
 export const BROWSED: Scenario[] = [
-  ["in a browser: the page shows the book, posts one, and says what is wrong", async (runtime) => {
-    const { server, browser } = await visit(runtime);
-    await using _server = server, _browser = browser;
-    await browser.shows("#ask .status", /^200 OK$/);
-    await browser.shows("#ask article", /^Alice's Adventures in Wonderland/);
-    await browser.type("#send input[name=title]", " again");
-    await browser.type("#send input[name=title]", ENTER); // which sends the form
-    await browser.shows("#send .status", /^200 OK: it was given the id 1\.$/);
-    await browser.shows("#send .result", /"title": "Through the Looking-Glass again"/);
-    assertEquals(await browser.complaints(), []); // no error, and nothing blocked
-    await browser.click("#break");
-    await browser.click("#send button[type=submit]");
-    await browser.shows("#send .status", /^400 Bad Request: 400 Bad Request: Invalid JSON$/);
-    await browser.click("#crowd button");
-    await browser.shows("#crowd .status", /^Six answers in /);
-    for (const complaint of await browser.complaints()) assertMatch(complaint, / 400 /);
+  ["a browser shows the book, and posts one by the keyboard alone", async (runtime) => {
+    await using server = await Process.start(runtime);
+    await using browser = await WebDriver.start();
+    await browser.open(`http://127.0.0.1:${server.port}/`);
+    await browser.shows("#ask .result h3", /^Alice's Adventures in Wonderland$/);
+    await browser.shows("#ask .result", /Alice's Evidence/);
+    await browser.shows("#ask .status", /^200\b/);
+    await browser.shows("#ask .facts", /GET \/book/);
+
+    await browser.tabTo("input[name=title]"); // what is in it is selected
+    await browser.press(..."Emma", ENTER);
+    await browser.shows("#send .status", /^200 .*\bid 1\b/);
+    const answer = JSON.parse(await browser.shows("#send .result pre", /\}$/));
+    assertEquals(answer.title, "Emma");
+    assertEquals(answer.id, 1);
+    await browser.shows("#send .facts", /POST \/book/);
+    assertEquals(await browser.complaints(), []); // nothing failed and nothing was blocked
+    const hosts = "return [...new Set(performance.getEntriesByType('resource')" +
+      ".map((entry) => new URL(entry.name).host))]";
+    assertEquals(await browser.run(hosts), [`127.0.0.1:${server.port}`]);
+
+    await browser.tabTo("textarea");
+    await browser.press([CONTROL, END], ..."oops");
+    await browser.tabTo("#send button[type=submit]");
+    await browser.press(ENTER);
+    await browser.shows("#send .status", /^400 Bad Request: Invalid JSON$/);
+    assertEquals(await browser.text("#send .result"), "");
+    assertEquals(
+      await browser.run("return document.querySelector('textarea').ariaInvalid"),
+      "true",
+    );
+    const complaints = await browser.complaints();
+    assertEquals(complaints.length, 1, complaints.join("\n")); // a browser notes every 400
+    assertMatch(complaints[0], /status of 400/);
   }, { needs: "chromedriver" }],
 
-  ["in a browser: a page that is loaded again comes from the cache, by 304", async (runtime) => {
-    const { server, browser } = await visit(runtime);
-    await using _server = server, _browser = browser;
-    await browser.shows("#ask .status", /^200 OK$/);
+  ["a browser's page outlives a restart of the server", async (runtime) => {
+    await using first = await Process.start(runtime);
+    await using browser = await WebDriver.start();
+    await browser.open(`http://127.0.0.1:${first.port}/`);
+    await browser.shows("#ask .status", /^200\b/);
+
+    first.signal("SIGTERM");
+    assertEquals(await first.ended(), 0);
+    await browser.tabTo("#ask button");
+    await browser.press(ENTER);
+    await browser.shows("#ask .status", /^Could not reach .* Is the server running\?$/);
+    assertEquals(await browser.text("#ask .facts"), ""); // nothing answered
+
+    await using _second = await restart(runtime, first.port);
+    await browser.tabTo("#ask .result button"); // "Try again"
+    await browser.press(ENTER);
+    await browser.shows("#ask .status", /^200\b|^304\b/);
+    await browser.shows("#ask .result h3", /^Alice's/);
+    await browser.tabTo("input[name=title]");
+    await browser.press(ENTER);
+    await browser.shows("#send .status", /^200 .*\bid 1\b/);
+  }, { needs: "chromedriver" }],
+
+  ["a browser that reloads is told that its copies are good", async (runtime) => {
+    await using server = await Process.start(runtime);
+    await using browser = await WebDriver.start();
+    await browser.open(`http://127.0.0.1:${server.port}/`);
+    await browser.shows("#ask .facts", /200/);
     await server.logged(/"GET \/ HTTP\/1\.1" 200 /);
+    await server.logged(/"GET \/book HTTP\/1\.1" 200 /);
+    assert(!server.log.includes("304"), server.log);
+
     await browser.reload();
-    await browser.shows("#ask .status", /^200 OK$/);
-    await server.logged(/"GET \/ HTTP\/1\.1" 304 0 /);
+    await browser.shows("#ask .result h3", /^Alice's/);
+    await browser.shows("#ask .facts", /304/);
+    await server.logged(/"GET \/ HTTP\/1\.1" 304 /);
+    await server.logged(/"GET \/book HTTP\/1\.1" 304 /);
     assertEquals(await browser.complaints(), []);
   }, { needs: "chromedriver" }],
 
-  ["in a browser: the page goes on when the server is started again", async (runtime) => {
-    const { server, browser } = await visit(runtime);
-    await using _browser = browser;
-    await browser.shows("#ask .status", /^200 OK$/);
-    await server[Symbol.asyncDispose]();
-    await browser.click("#ask .talk > button");
-    await browser.shows("#ask .status", /^Could not reach .* Is the server running\?$/);
-    await using again = Process.spawn(runtime, "server.ts", ["--port", `${server.port}`]);
-    await again.logged(/Listening at PORT/);
-    await browser.click("#ask .result button"); // Try again
-    await browser.shows("#ask .status", /^200 OK$/);
-    assert((await browser.complaints()).every((line) => /ERR_CONNECTION_REFUSED/.test(line)));
+  ["a browser's six questions come back in waves from a pool of two", async (runtime) => {
+    const options = ["--delay", "0.4", "--max-connections", "2"];
+    await using server = await Process.start(runtime, options);
+    await using browser = await WebDriver.start();
+    await browser.open(`http://127.0.0.1:${server.port}/`);
+    await browser.shows("#ask .status", /^200\b/);
+    await browser.tabTo("#pool button");
+    await browser.press(ENTER);
+    const status = await browser.shows("#pool .status", /^Six answers .* They came in \d waves\.$/);
+    const [, taken] = /in (\d+) ms/.exec(status)!;
+    assert(Number(taken) >= 1190, status); // three times the delay
+    await browser.shows("#pool .facts", /\d used again/);
+    assertEquals(await browser.run("return document.querySelectorAll('#pool li').length"), 6);
+    assertEquals(await browser.complaints(), []);
   }, { needs: "chromedriver" }],
 ];
