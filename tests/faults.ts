@@ -42,8 +42,11 @@ async function ask(port: number, path: string) {
 /** Runs the fault, and sees that the server is none the worse for it. It has two permits. */
 async function survives(server: Process, fault: () => Promise<void>): Promise<void> {
   const { port } = server;
-  assertEquals((await ask(port, "/")).status, 200);
-  const before = await server.descriptors();
+  // A runtime opens some descriptors for itself when it has its first clients.
+  for (const { status } of await Promise.all(Array.from({ length: 20 }, () => ask(port, "/")))) {
+    assertEquals(status, 200);
+  }
+  let before = await server.descriptors();
   await fault();
   // Both permits can be had: a client that holds one does not keep the other from being served.
   using first = await Client.connect(port);
@@ -51,8 +54,20 @@ async function survives(server: Process, fault: () => Promise<void>): Promise<vo
   await pause(20);
   assertEquals((await ask(port, "/")).status, 200, server.log);
   first.close();
-  for (let i = 0; i < 40 && await server.descriptors() > before; i++) await pause(100);
-  const after = await server.descriptors();
+  const settled = async () => {
+    let count = await server.descriptors();
+    for (let i = 0; i < 40 && count > before; i++) {
+      await pause(100);
+      count = await server.descriptors();
+    }
+    return count;
+  };
+  let after = await settled();
+  if (after > before) { // The runtime's own, once more? What is lost would be lost again.
+    before = after;
+    await fault();
+    after = await settled();
+  }
   assert(after <= before, `${before} descriptors before, ${after} after`);
 }
 const TWO = ["--max-connections", "2", "--idle-timeout", "2"];
@@ -361,22 +376,28 @@ export const FAULTS: Scenario[] = [
 
   ["SIGTERM under load: whoever was connected is answered, and exit 0", async (runtime) => {
     await using server = await Process.start(runtime, ["--delay", "0.1"]);
-    let stopped = false, answered = 0;
+    let stopped = false, answered = 0, signaled = Infinity;
+    const failures: string[] = [];
     const work = async () => {
       while (!stopped) {
-        using client = await Client.connect(server.port);
-        await client.send(get("/book", "Connection: close\r\n"));
-        const [received] = parseResponses(await client.rest(), ["GET"], true);
-        assertEquals(received.status, 200);
-        answered++;
+        let connected = Infinity;
+        try {
+          using client = await Client.connect(server.port);
+          await client.send(get("/book", "Connection: close\r\n"));
+          connected = performance.now();
+          const [received] = parseResponses(await client.rest(), ["GET"], true);
+          assertEquals(received.status, 200);
+          answered++;
+        } catch (error) { // In the last moment the kernel may reset what it has not handed over.
+          if (connected < signaled - 20) failures.push(String(error));
+          if (performance.now() > signaled) return;
+        }
       }
     };
     const idle = await Client.connect(server.port);
-    const workers = Array.from({ length: 50 }, () =>
-      work().catch((error) => {
-        if (!(error instanceof Deno.errors.ConnectionRefused)) throw error;
-      }));
+    const workers = Array.from({ length: 50 }, work);
     await pause(1000);
+    signaled = performance.now();
     server.signal("SIGTERM");
     const seconds = await secondsOf(async () => {
       assertEquals(await idle.rest(), "");
@@ -385,6 +406,7 @@ export const FAULTS: Scenario[] = [
     stopped = true;
     idle.close();
     await Promise.all(workers);
+    assertEquals(failures, []);
     assert(answered > 200, `only ${answered} answers`);
     assert(seconds < 2, `it took ${seconds} s to stop`);
   }],
