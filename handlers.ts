@@ -15,7 +15,8 @@ const MAX_DEPTH = 1000;
 const NOSNIFF = { "X-Content-Type-Options": "nosniff" };
 
 const encoder = new TextEncoder();
-const utf8 = new TextDecoder("utf-8", { fatal: true });
+const utf8 = new TextDecoder();
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** The SHA-256 of a text, in base64. */
 async function digest(text: string): Promise<string> {
@@ -101,9 +102,8 @@ function isJson(type: string): boolean {
 function parseObject(bytes: Uint8Array): object {
   let value: unknown;
   try {
-    const text = utf8.decode(bytes);
-    if (isTooDeep(text)) throw new Error("too deep");
-    value = JSON.parse(text);
+    value = JSON.parse(decode(bytes));
+    if (isTooDeep(value, MAX_DEPTH)) throw new Error("too deep");
   } catch (error) {
     // What an engine has to say about it differs from one to the next: it is for the log alone.
     throw new HttpError(400, "Invalid JSON", { cause: error });
@@ -112,28 +112,16 @@ function parseObject(bytes: Uint8Array): object {
   throw new HttpError(400, "Invalid JSON: it is not an object");
 }
 
-/** Whether brackets and braces are nested too deep in a JSON text. */
-function isTooDeep(text: string): boolean {
-  let depth = 0;
-  for (let i = 0; i < text.length; i++) {
-    const char = text.charCodeAt(i);
-    if (char === QUOTE) {
-      i = endOfString(text, i);
-    } else if (char === BRACKET || char === BRACE) {
-      if (++depth > MAX_DEPTH) return true;
-    } else if (char === BRACKET + 2 || char === BRACE + 2) { // the closing ones
-      depth--;
-    }
-  }
-  return false;
+/** Decodes UTF-8, and throws if it is none. To be strict costs some times as much on Deno, so that
+ * is left for what may not be UTF-8. */
+function decode(bytes: Uint8Array): string {
+  const text = utf8.decode(bytes);
+  return text.includes("\ufffd") ? strictUtf8.decode(bytes) : text;
 }
-const QUOTE = 34, BACKSLASH = 92, BRACKET = 91, BRACE = 123;
 
-/** Where the quote is that ends the string which begins at `start`. */
-function endOfString(text: string, start: number): number {
-  let i = start + 1;
-  while (i < text.length && text.charCodeAt(i) !== QUOTE) {
-    i += text.charCodeAt(i) === BACKSLASH ? 2 : 1;
-  }
-  return i;
+/** Whether a value from JSON has objects or arrays nested in more than so many levels. */
+function isTooDeep(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  const inner: unknown[] = Array.isArray(value) ? value : Object.values(value);
+  return levels === 0 || inner.some((one) => isTooDeep(one, levels - 1));
 }

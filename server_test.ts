@@ -245,7 +245,28 @@ Deno.test("header fields in any case, in lists, and one by one", async () => {
       "\xe9",
     ]],
   ]);
-  assertEquals([...new HttpHeaders("\r\n", 0)], []);
+  assertEquals([...new HttpHeaders("")], []);
+  const odd = new HttpHeaders("^: 1\r\n_: 2\r\nfoo: 3\r\nx"); // as a caller may get it wrong
+  assertEquals(["~", "\x7f", "\x1f", "FO\x4f", "fo", "foo:", "", "x"].map((n) => odd.get(n)), [
+    ...[null, null, null, "3", null, null, null, null],
+  ]);
+});
+
+Deno.test("requests that differ by a little are not taken for each other", async () => {
+  // The same first and last character, and the same length.
+  const paths = ["/abc", "/acc", "/abc", "/bac", "/acc", "/" + "a".repeat(80), "/a/c", "/abc"];
+  const hosts = ["a.b.c", "a-b.c", "a.b.c", "aabbc", "a.b.c:1", "a.b.c:2", "a.b.c", "A.b.c"];
+  const methods = ["GET", "GOT", "GET", "PUT", "POT", "PUT", "get", "GET"];
+  const requests = paths.map((path, i) =>
+    `${methods[i]} ${path} HTTP/1.1\r\nHost: ${hosts[i]}\r\nX: ${i}\r\n\r\n`
+  );
+  const seen: string[] = [];
+  await ask((request) => {
+    seen.push(`${request.method} ${request.url} ${request.headers.get("X")}`);
+    return {};
+  }, [...requests, ...requests]);
+  const expected = paths.map((path, i) => `${methods[i]} http://${hosts[i]}${path} ${i}`);
+  assertEquals(seen, [...expected, ...expected]);
 });
 
 Deno.test("a request is still good when its connection has gone on to the next", async () => {
@@ -1061,6 +1082,14 @@ Deno.test("JSON objects come back with an id", async () => {
     ["not JSON", "{", 400],
     ["white space", " ", 400],
     ["not UTF-8", '{"a":"\xff"}', 400],
+    [
+      "the replacement character",
+      utf8('{"a":"\ufffd"}'),
+      200,
+      utf8('{\n  "a": "\ufffd",\n  "id": 1\n}'),
+    ],
+    ["both of these", utf8('{"a":"\ufffd') + '\xff"}', 400],
+    ["1001 levels of objects", '{"a":'.repeat(1001) + "1" + "}".repeat(1001), 400],
     ["a number", "5", 400],
     ["a string", '"a"', 400],
     ["null", "null", 400],

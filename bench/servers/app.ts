@@ -84,36 +84,17 @@ export function isJson(type: string | null | undefined): boolean {
 
 /** A JSON object with an id; throws if it is not one. */
 export function withId(json: string): string {
-  if (isTooDeep(json)) throw new Error("too deep");
   const value = JSON.parse(json);
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error();
+  if (isTooDeep(value, MAX_DEPTH)) throw new Error("too deep");
   return JSON.stringify({ ...value, id: 1 }, null, 2);
 }
 
 // As handlers.ts has it: the comparison is of servers, so the application's own cost is the same.
 const MAX_DEPTH = 1000;
-/** Whether brackets and braces are nested too deep in a JSON text. */
-function isTooDeep(text: string): boolean {
-  let depth = 0;
-  for (let i = 0; i < text.length; i++) {
-    const char = text.charCodeAt(i);
-    if (char === QUOTE) {
-      i = endOfString(text, i);
-    } else if (char === BRACKET || char === BRACE) {
-      if (++depth > MAX_DEPTH) return true;
-    } else if (char === BRACKET + 2 || char === BRACE + 2) { // the closing ones
-      depth--;
-    }
-  }
-  return false;
-}
-const QUOTE = 34, BACKSLASH = 92, BRACKET = 91, BRACE = 123;
-
-/** Where the quote is that ends the string which begins at `start`. */
-function endOfString(text: string, start: number): number {
-  let i = start + 1;
-  while (i < text.length && text.charCodeAt(i) !== QUOTE) {
-    i += text.charCodeAt(i) === BACKSLASH ? 2 : 1;
-  }
-  return i;
+/** Whether a value from JSON has objects or arrays nested in more than so many levels. */
+function isTooDeep(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  const inner: unknown[] = Array.isArray(value) ? value : Object.values(value);
+  return levels === 0 || inner.some((one) => isTooDeep(one, levels - 1));
 }
