@@ -1171,7 +1171,8 @@ const SPARE = new Map<number, Buffer[]>(
   [INPUT_SIZE, SMALL_OUTPUT_SIZE, OUTPUT_SIZE].map((size) => [size, []]),
 );
 function takeBuffer(size: number): Buffer {
-  return SPARE.get(size)?.pop() ?? Buffer.allocUnsafeSlow(size);
+  // Deno cuts several small ones from one block, which saves a tenth of an idle connection.
+  return SPARE.get(size)?.pop() ?? Buffer.allocUnsafe(size);
 }
 /** Keeps a buffer that nobody uses any more. */
 function giveBuffer(buffer: Buffer | undefined): void {
@@ -1708,8 +1709,13 @@ const CLOSE = "Connection: close\r\n";
 type Streamed = ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
 
 function isStreamed(body: unknown): body is Streamed {
-  return body instanceof ReadableStream ||
-    (typeof body === "object" && body !== null && Symbol.asyncIterator in body);
+  return typeof body === "object" && body !== null &&
+    (Symbol.asyncIterator in body || body instanceof ReadableStream);
+}
+
+/** Not by `instanceof`: the first use of the global makes Deno load its Fetch, for 2 ms. */
+function isFetchHeaders(headers: object): headers is Headers {
+  return Symbol.iterator in headers;
 }
 
 /** Where the pieces of a streamed response come from. */
@@ -1825,11 +1831,12 @@ function checkResponse(response: HttpResponse | Response): Reply {
     if (kind === "etag") reply.etag = value;
     if (kind === "last-modified") reply.lastModified = value;
   };
-  if (response.headers instanceof Headers) {
-    for (const [name, value] of response.headers) addField(name, value);
+  const headers = response.headers ?? {};
+  if (isFetchHeaders(headers)) {
+    for (const [name, value] of headers) addField(name, value);
   } else {
-    for (const name in response.headers) {
-      const value = response.headers[name];
+    for (const name in headers) {
+      const value = headers[name];
       if (Array.isArray(value)) { for (const one of value) addField(name, one); }
       else addField(name, value);
     }

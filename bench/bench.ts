@@ -104,9 +104,11 @@ async function measure(
 
   const load = { port, request, connections, cores: `${clientCore}`, directory };
   await drive({ ...load, seconds: WARM_UP });
-  if (workload.idle > 0) await sleep(SETTLE); // garbage of the warm-up is given back
+  // The first ones get the memory that the warm-up has left, and would seem to cost nothing.
+  using _first = await IdleConnections.open(port, request, workload.idle / 4);
+  if (workload.idle > 0) await sleep(SETTLE);
   const before = process.memory;
-  using idle = await IdleConnections.open(port, request, workload.idle);
+  using idle = await IdleConnections.open(port, request, workload.idle * 3 / 4);
   if (workload.idle > 0) await sleep(SETTLE);
   const perConnection = (process.memory - before) / idle.count;
 

@@ -171,6 +171,7 @@ ${targetTable(results)}
   wrk counts each such end as an error, which is overlooked in that workload.
 - Latency is left out where requests are pipelined: wrk does not measure it rightly there.
 - Connections are 64 where nothing else is said. An idle connection has had one answer before.
+  The memory of one is what 6,000 add to 2,000, which got what memory the warm-up left.
 - This server's limit of connections and its idle timeout are raised, since the others have none as
   low; everything else is as it comes.
 `;
