@@ -134,7 +134,7 @@ const MAX_KNOWN_NAMES = 256;
 /** Texts of requests that are remembered, by the bytes that they were read from ... */
 const MAX_KNOWN_TEXTS = 256;
 /** ... if they have no more characters than this. */
-const MAX_KNOWN_TEXT = 64;
+const MAX_KNOWN_TEXT = 128;
 /** Bytes of buffers of one size that are kept for their next use. */
 const MAX_SPARE = 2097152;
 /** Bytes that are asked of the socket at a time while a body is read. */
