@@ -867,7 +867,7 @@ export class HeadParser {
     this.#state = state;
     this.#position = i - start;
     if (i < limit) return undefined;
-    throw state <= REQUEST_LINE_LF
+    throw state <= REQUEST_LINE_LF // A line that long holds a long target, mostly.
       ? new HttpError(414, `Request line of more than ${this.#maxSize} bytes`)
       : new HttpError(431, `Header of more than ${this.#maxSize} bytes`);
   }
@@ -1182,7 +1182,8 @@ function giveBuffer(buffer: Buffer | undefined): void {
 const NO_BUFFER = Buffer.allocUnsafeSlow(0);
 /** Memory that is about to be filled: to have it zeroed before costs a tenth of an upload. */
 function unfilled(size: number): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
+  const { buffer, byteOffset } = Buffer.allocUnsafeSlow(size);
+  return new Uint8Array(buffer, byteOffset, size);
 }
 
 /** What has been read from a connection and not yet been used. Everything is read through here. */
@@ -1379,6 +1380,8 @@ class Body {
   /** Bytes to come of the content, or of the current chunk. */
   #left: number;
   #total = 0;
+  /** The client may hold the content back until it gets 100 (Continue), which it does once the content
+   * is asked for and has not come, but not any more once the answer has begun (9110 §10.1.1). */
   #expected: boolean;
   #pulling: Promise<number> | undefined;
 
@@ -1757,6 +1760,8 @@ interface Reply {
   /** The handler's field lines, but for those that are the server's to write. */
   fields: string;
   content: string | Uint8Array | Source;
+  /** The handler's Content-Length. */
+  declared: string | undefined;
   /** Bytes of content, if that is known; of text it is only known once it is encoded. */
   length: number | undefined;
   /** The handler wants the connection closed. */
@@ -1795,7 +1800,7 @@ function encodeRefusal(error: HttpError, now: Now, method: string, fields = ""):
 }
 
 /** Whether a response with this status can have content (9110 §6.4.1). */
-function hasContent(status: number): boolean {
+function allowsContent(status: number): boolean {
   return status !== 204 && status !== 205 && status !== 304;
 }
 
@@ -1814,48 +1819,53 @@ function checkResponse(response: HttpResponse | Response): Reply {
     status,
     fields: "",
     content: "",
+    declared: undefined,
     length: undefined,
     close: false,
     etag: undefined,
     lastModified: undefined,
   };
-  let declared: string | undefined;
-  const addField = (name: string, value: string) => {
-    const kind = FIELD_KINDS.get(name) ?? fieldKind(name);
-    if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
-      throw new TypeError(`The response's field ${name} ${whatIsWrong(value)}`);
-    }
-    if (kind === "content-length") declared = value;
-    else if (kind === "connection") reply.close ||= /(^|,)[ \t]*close[ \t]*(,|$)/i.test(value);
-    else if (kind !== "server's") reply.fields += `${name}: ${value}\r\n`;
-    if (kind === "etag") reply.etag = value;
-    if (kind === "last-modified") reply.lastModified = value;
-  };
-  const headers = response.headers ?? {};
-  if (isFetchHeaders(headers)) {
-    for (const [name, value] of headers) addField(name, value);
-  } else {
-    for (const name in headers) {
-      const value = headers[name];
-      if (Array.isArray(value)) { for (const one of value) addField(name, one); }
-      else addField(name, value);
-    }
-  }
+  addFields(reply, response.headers ?? {});
+  addContent(reply, response.body ?? "");
+  return reply;
+}
 
-  const body = response.body ?? "";
-  if (typeof body !== "string" && !(body instanceof Uint8Array) && !isStreamed(body)) {
+function addFields(reply: Reply, headers: NonNullable<(HttpResponse | Response)["headers"]>): void {
+  if (isFetchHeaders(headers)) {
+    for (const [name, value] of headers) addField(reply, name, value);
+    return;
+  }
+  for (const name in headers) {
+    const value = headers[name];
+    if (!Array.isArray(value)) addField(reply, name, value);
+    else for (const one of value) addField(reply, name, one);
+  }
+}
+function addField(reply: Reply, name: string, value: string): void {
+  const kind = FIELD_KINDS.get(name) ?? fieldKind(name);
+  if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
+    throw new TypeError(`The response's field ${name} ${whatIsWrong(value)}`);
+  }
+  if (kind === "content-length") reply.declared = value;
+  else if (kind === "connection") reply.close ||= /(^|,)[ \t]*close[ \t]*(,|$)/i.test(value);
+  else if (kind !== "server's") reply.fields += `${name}: ${value}\r\n`;
+  if (kind === "etag") reply.etag = value;
+  if (kind === "last-modified") reply.lastModified = value;
+}
+function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["body"]>): void {
+  const streamed = isStreamed(body);
+  if (typeof body !== "string" && !(body instanceof Uint8Array) && !streamed) {
     const found = typeof body === "object" ? "an object: use JSON.stringify" : `a ${typeof body}`;
     throw new TypeError(`A body must be text, bytes or a stream of bytes, not ${found}`);
   }
   if (body instanceof Uint8Array) reply.length = body.length;
-  if (declared !== undefined && (isStreamed(body) || body === "")) {
-    if (!/^[0-9]{1,15}$/.test(declared)) {
+  if (reply.declared !== undefined && (streamed || body === "")) {
+    if (!/^[0-9]{1,15}$/.test(reply.declared)) {
       throw new TypeError("The response's Content-Length is not a number");
     }
-    reply.length = Number(declared);
+    reply.length = Number(reply.declared);
   }
-  reply.content = isStreamed(body) ? sourceOf(body) : body;
-  return reply;
+  reply.content = streamed ? sourceOf(body) : body;
 }
 
 const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
@@ -2028,7 +2038,7 @@ function frozenAnswer(
   if (known !== undefined && known.second === now.second) return known;
   if (known === undefined && !isDeepFrozen(response)) return undefined;
   const reply = checkResponse(response);
-  if (isSource(reply.content) || reply.close || !hasContent(reply.status)) return undefined;
+  if (isSource(reply.content) || reply.close || !allowsContent(reply.status)) return undefined;
   const content = Buffer.from(reply.content);
   if (content.length > OUTPUT_SIZE) return undefined; // Copying it each second would cost more.
   const more = persists ? "" : CLOSE;
@@ -2077,6 +2087,7 @@ class Clock implements Now {
   date = "";
   #now = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** No tick is due before the next deadline, since nobody asked for the time during the last one. */
   #asleep = true;
   #asked = false;
   readonly #onTick: (before: number, now: number) => number;
@@ -2297,12 +2308,12 @@ class HttpConnection implements Patience {
         }
 
         // Call the handler.
-        const started = log.info === undefined ? 0 : performance.now();
+        const started = log.info === undefined ? 0 : Date.now();
         const content = new Body(head, this.#input, this, settings);
         const request = new IncomingRequest(head, content, this.#connection, () => this.watch());
         this.#request = request;
         this.#awaitNothing();
-        log.debug?.(`Processing ${visible(head.method)} ${visible(head.target)}...`);
+        log.debug?.(`Processing ${head.method} ${head.target}...`);
         let response: HttpResponse | Response;
         try {
           const returned = handler(request);
@@ -2314,7 +2325,7 @@ class HttpConnection implements Patience {
         // Answer it, and get ready for the next one.
         const sent = this.#send(request, response);
         if (sent !== undefined) await sent;
-        if (!this.#closed) log.info?.(this.#accessLine(head, performance.now() - started));
+        if (!this.#closed) log.info?.(this.#accessLine(head, Math.max(0, Date.now() - started)));
         log.debug?.("Completed!!");
         if (!content.complete && this.#persists) await this.#skip(content);
         if (!this.#persists) return await this.#finish(head.keepAlive || !content.complete);
@@ -2555,7 +2566,7 @@ class HttpConnection implements Patience {
     if (reply.close) this.#persists = false;
     this.#status = reply.status;
     const text = reply.content;
-    if (typeof text === "string" && head.method !== "HEAD" && hasContent(reply.status)) {
+    if (typeof text === "string" && head.method !== "HEAD" && allowsContent(reply.status)) {
       // Text that turns out to be ASCII has as many bytes as characters.
       this.#sent = text.length;
       if (this.#output.putAscii(this.#headText(reply, head, text.length, "") + text)) return;
@@ -2583,7 +2594,7 @@ class HttpConnection implements Patience {
     let framing = "";
     if (status === 205) {
       length = 0; // 9110 §15.3.6
-    } else if (!hasContent(status)) {
+    } else if (!allowsContent(status)) {
       length = undefined; // 9110 §8.6
     } else if (streamed && length === undefined) {
       if (head.version === "1.1") framing = "Transfer-Encoding: chunked\r\n";
@@ -2597,7 +2608,7 @@ class HttpConnection implements Patience {
     const text = this.#headText(reply, head, length, framing);
     await this.#sendBytes(Buffer.from(text, "latin1")); // 9110 §5.5: one byte a character
     this.#sent = 0;
-    if (isHead || !hasContent(status)) {
+    if (isHead || !allowsContent(status)) {
       if (streamed) void content.cancel();
     } else if (streamed) {
       await this.#sendStream(content, length, framing !== "");
@@ -2679,18 +2690,18 @@ class HttpConnection implements Patience {
     else await writeAll(this.#connection, answer);
   }
 
-  // Logging
+  // Logging. A head that was parsed needs no escaping: all of its request line is visible ASCII, and
+  // none of it a quote.
 
   #what({ method, target }: HttpRequest): string {
-    return `${visible(method)} ${visible(target)}${this.#from()}`;
+    return `${method} ${target}${this.#from()}`;
   }
   #from(): string {
     return ` (from ${this.#peer})`;
   }
   #accessLine({ method, target, protocol }: Head, milliseconds: number): string {
-    const line = visible(`${method} ${target} ${protocol}`);
-    const time = `${milliseconds.toFixed(1)} ms`;
-    return `${this.#peer} "${line}" ${this.#status} ${this.#sent} ${time}`;
+    const line = `"${method} ${target} ${protocol}"`;
+    return `${this.#peer} ${line} ${this.#status} ${this.#sent} ${milliseconds} ms`;
   }
 }
 

@@ -16,6 +16,7 @@ import {
   ServerProcess,
   sleep,
   usableCores,
+  WARM_UP,
 } from "./measure.ts";
 import {
   isInstalled,
@@ -37,8 +38,6 @@ const USAGE = `Usage: deno task bench [options]
 
 With --only or --servers it prints what it finds, and leaves bench/results.* as they are.`;
 
-/** Seconds of load before anything counts, so that the compilers have done their work. */
-const WARM_UP = 1;
 /** Milliseconds until the memory of a server that has nothing to do is looked at. */
 const SETTLE = 1000;
 

@@ -4,6 +4,9 @@ const encoder = new TextEncoder(), decoder = new TextDecoder("latin1");
 /** Linux counts CPU time in hundredths of a second for programs that read it. */
 const TICKS_A_SECOND = 100;
 
+/** Seconds of load before anything counts: the engines need two to compile what runs often. */
+export const WARM_UP = 3;
+
 /** The cores that this process may use: the first is for the server, the second for its clients. */
 export function usableCores(): [number, number, ...number[]] {
   const [, list] = /Cpus_allowed_list:\s+(.*)/.exec(Deno.readTextFileSync("/proc/self/status"))!;

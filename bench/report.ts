@@ -132,10 +132,10 @@ of ${rounds} rounds of ${seconds} s.
 ${machine()}
 
 Each server runs on one core, and wrk, with one thread, on another. All are measured in turn, one
-after the other in each round, and each time as a new process, after a second to warm up; so a
-machine that is slower for a while is slower for all. Before that, one answer is compared with what
-it should be: status, header fields and body. A run in which wrk sees a failed request or another
-status than 200 does not count.
+after the other in each round, and each time as a new process, after three seconds to warm up, since
+the engines need two to compile what runs often; so a machine that is slower for a while is slower
+for all. Before that, one answer is compared with what it should be: status, header fields and body.
+A run in which wrk sees a failed request or another status than 200 does not count.
 
 CPU is the server's own time a request, user and system, all threads (utime + stime in /proc). It is
 the figure to compare: requests a second and latency are those of a server that is sent as much as

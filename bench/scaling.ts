@@ -17,6 +17,7 @@ import {
   ServerProcess,
   sleep,
   usableCores,
+  WARM_UP,
 } from "./measure.ts";
 import { isInstalled, RUN, SERVERS } from "./plan.ts";
 import { cut, SCALING, show, table } from "./report.ts";
@@ -66,7 +67,7 @@ async function measure(
   if (status !== 200) throw new Error(`a wrong answer: status ${status}`);
   const busy = Math.min(connections, BUSY);
   const load = { port, request, connections: busy, cores: clients, directory };
-  await drive({ ...load, seconds: 1 });
+  await drive({ ...load, seconds: WARM_UP });
   using _ = await IdleConnections.open(port, request, connections - busy);
   const before = servers.map(({ cpu }) => cpu);
   const { requests, seconds: took, errors, closed } = await drive({ ...load, seconds });
