@@ -69,6 +69,7 @@ const MEGABYTE = "x".repeat(big.length);
 const IDLE = 8000;
 
 export const WORKLOADS: Workload[] = [
+  workload("log", "GET with the access log on", get("/book"), { log: true }),
   workload("get", "GET, 64 connections", get("/book")),
   workload("get512", "GET, 512 connections", get("/book"), { connections: 512 }),
   workload("browser", "GET with a browser's header fields", get("/book", BROWSER)),
@@ -87,7 +88,6 @@ export const WORKLOADS: Workload[] = [
     answer: { headers: {}, body: `${big.length}` },
   }),
   workload("idle", `GET beside ${IDLE} idle connections`, get("/book"), { idle: IDLE }),
-  workload("log", "GET with the access log on", get("/book"), { log: true }),
   workload("start", "From process start to first answer", get("/book"), { startOnly: true }),
 ];
 

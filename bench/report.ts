@@ -15,8 +15,22 @@ export class Results {
   }
   /** The median of the rounds; NaN if there is none. */
   get(workload: string, server: Server | undefined, figure: keyof Sample): number {
+    return median(this.#all(workload, server, figure));
+  }
+  /** The median of the rounds' ratios: what is measured one after the other has the same luck. */
+  ratio(
+    figure: keyof Sample,
+    [workload, server]: [string, Server | undefined],
+    [otherWorkload, other]: [string, Server | undefined],
+  ): number {
+    const mine = this.#all(workload, server, figure);
+    const theirs = this.#all(otherWorkload, other, figure);
+    if (mine.length !== theirs.length) return NaN;
+    return median(mine.map((value, i) => theirs[i] > 0 ? value / theirs[i] : NaN));
+  }
+  #all(workload: string, server: Server | undefined, figure: keyof Sample): number[] {
     const samples = this.#samples.get(`${workload} ${server?.name}`) ?? [];
-    return median(samples.map((sample) => sample[figure] ?? NaN));
+    return samples.map((sample) => sample[figure] ?? NaN);
   }
   has(workload: string, server: Server): boolean {
     return this.#samples.has(`${workload} ${server.name}`);
@@ -65,12 +79,13 @@ function targetTable(results: Results): string {
   for (const { title, workload, figure, against, most } of TARGETS) {
     for (const runtime of RUNTIMES) {
       const own = find(runtime, "this");
+      const other: [string, Server | undefined] = against === "get"
+        ? ["get", own]
+        : [workload, find(runtime, against)];
       const mine = results.get(workload, own, figure);
-      const theirs = against === "get"
-        ? results.get("get", own, figure)
-        : results.get(workload, find(runtime, against), figure);
+      const theirs = results.get(...other, figure);
       if (Number.isNaN(mine / theirs)) continue;
-      const ratio = theirs > 0 ? mine / theirs : NaN; // memory can shrink: then nothing is known
+      const ratio = results.ratio(figure, [workload, own], other);
       const met = Number.isNaN(ratio) ? "–" : ratio <= most[runtime] ? "yes" : "**no**";
       const cells = [show(mine), show(theirs), show(ratio, 2), show(most[runtime], 2), met];
       rows.push([title, runtime, ...cells]);
@@ -88,7 +103,8 @@ function workloadTable(results: Results, workload: string): string {
   for (const server of SERVERS) {
     if (!results.has(workload, server)) continue;
     const get = (figure: keyof Sample) => results.get(workload, server, figure);
-    const ratio = get("cpu") / results.get(workload, find(server.runtime, "rival"), "cpu");
+    const rival = find(server.runtime, "rival");
+    const ratio = results.ratio("cpu", [workload, server], [workload, rival]);
     const cells = workload === "start" ? [show(get("start"), 0)] : [
       show(get("cpu")),
       show(ratio, 2),
@@ -141,7 +157,8 @@ CPU is the server's own time a request, user and system, all threads (utime + st
 the figure to compare: requests a second and latency are those of a server that is sent as much as
 it can take, or as much as wrk can send; and where other programs share the machine, the 99th
 percentile tells how long those had the core. The ratio is to the server that comes with the same
-runtime. Ratios hold from machine to machine, better than other figures do.
+runtime: the median of each round's, since what is measured one after the other shares the machine's
+moods. Ratios hold from machine to machine, better than other figures do.
 
 ## Targets
 
@@ -184,8 +201,7 @@ export function chart(results: Results): string {
   );
   const ratios = rows.flatMap(({ name }) =>
     RUNTIMES.map((runtime) =>
-      results.get(name, find(runtime, "this"), "cpu") /
-      results.get(name, find(runtime, "rival"), "cpu")
+      results.ratio("cpu", [name, find(runtime, "this")], [name, find(runtime, "rival")])
     )
   );
   const longest = Math.max(1.1, ...ratios.filter(Number.isFinite));
@@ -198,8 +214,9 @@ export function chart(results: Results): string {
     RUNTIMES.forEach((runtime, i) => {
       const mine = results.get(name, find(runtime, "this"), "cpu");
       const theirs = results.get(name, find(runtime, "rival"), "cpu");
-      if (!(mine / theirs > 0)) return;
-      const length = mine / theirs * unit, at = y + 2 + i * 19;
+      const ratio = ratios[row * RUNTIMES.length + i];
+      if (!(ratio > 0)) return;
+      const length = ratio * unit, at = y + 2 + i * 19;
       bars += `<rect class="${runtime}" x="${left}" y="${at}" width="${length.toFixed(1)}" ` +
         `height="17" rx="2"/>\n<text class="small" x="${right + 12}" ` +
         `y="${at + 13}">${show(mine)} / ${show(theirs)} µs</text>\n`;
