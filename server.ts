@@ -24,6 +24,7 @@
 
 import { Buffer } from "node:buffer";
 import process from "node:process";
+import { setImmediate } from "node:timers";
 import { parseArgs } from "node:util";
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -2959,9 +2960,10 @@ class HttpServer implements Server, Shared {
     if (this.#timers.length > 0) return this.finished;
     this.log.info?.("Shutting down...");
     // Whoever waits for a permit is taken in before the port goes. Until then connections are kept,
-    // lest their clients open new ones, which the kernel resets if they come in the last moment.
+    // lest their clients open new ones: the kernel resets those that come between the last look at
+    // the port and its end. That is short in an immediate, which follows a look at all sockets.
     this.#timers = [
-      setTimeout(() => this.#stopAccepting(), this.crowded ? TICK : 0),
+      setTimeout(() => setImmediate(() => this.#stopAccepting()), this.crowded ? TICK : 0),
       setTimeout(() => this.#cutAllOff(), Math.min(graceSeconds * 1000, LONGEST_TIMER)),
     ];
     this.#goOn();
