@@ -653,15 +653,18 @@ export interface HeadLimits {
   maxBodySize?: number;
 }
 
-const TAB = 9, LF = 10, CR = 13, SPACE = 32, SLASH = 47, COLON = 58, UNDERSCORE = 95;
+const TAB = 9, LF = 10, CR = 13, SPACE = 32, SLASH = 47, COLON = 58;
 
 // What each byte may be part of.
 const TOKEN = 1; // 9110 §5.6.2
 const TARGET = 2; // visible ASCII but for # < > " \, which no URI contains (RFC 3986, appendix A)
 const VALUE = 4; // 9110 §5.5: visible ASCII, space, tab, and obs-text
 const CLASS = new Uint8Array(256);
+/** Each byte; of an ASCII capital, the small letter. */
+const LOWER_CASE = new Uint8Array(256);
 for (let byte = 0; byte < 256; byte++) {
   const char = String.fromCharCode(byte);
+  LOWER_CASE[byte] = /[A-Z]/.test(char) ? byte + 32 : byte;
   if (/[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(char)) CLASS[byte] |= TOKEN;
   if (/[!-~]/.test(char) && !/[#<>"\\]/.test(char)) CLASS[byte] |= TARGET;
   if (/[\t\x20-\x7e\x80-\xff]/.test(char)) CLASS[byte] |= VALUE;
@@ -875,46 +878,32 @@ export class HeadParser {
 
   /** Takes note of a field that matters here; its line ends at `end`. */
   #field(bytes: Buffer, start: number, end: number): void {
-    const name = start + this.#nameAt;
-    switch (this.#nameEnd - this.#nameAt) {
-      case 4:
-        if (!isName(bytes, name, "host")) return;
+    switch (knownName(bytes, start + this.#nameAt, start + this.#nameEnd)) {
+      case undefined:
+        return;
+      case "host":
         if (this.#host !== undefined) throw badField("more than one Host"); // 9112 §3.2
         this.#host = this.#value(bytes, start, end);
         return;
-      case 5:
-        this.#conditional ||= isName(bytes, name, "range");
-        return;
-      case 6: // several lines make a list, which no known expectation is
-        if (!isName(bytes, name, "expect")) return;
-        this.#expectation += this.#value(bytes, start, end).toLowerCase();
-        return;
-      case 8:
-        this.#conditional ||= isName(bytes, name, "if-match") || isName(bytes, name, "if-range");
-        return;
-      case 10: // several lines make one list (9110 §5.3)
-        if (!isName(bytes, name, "connection")) return;
-        if (this.#connection !== "") this.#connection += ",";
-        this.#connection += this.#value(bytes, start, end).toLowerCase();
-        return;
-      case 13:
-        this.#conditional ||= isName(bytes, name, "if-none-match");
-        return;
-      case 14: // 9110 §8.6
-        if (!isName(bytes, name, "content") || !isName(bytes, name + 8, "length")) return;
-        checkHyphen(bytes, name + 7);
+      case "content-length": // 9110 §8.6
         if (this.#contentLength >= 0) throw badField("more than one Content-Length");
         this.#contentLength = lengthOf(this.#value(bytes, start, end));
         return;
-      case 17:
-        this.#conditional ||= isName(bytes, name, "if-modified-since");
-        if (!isName(bytes, name, "transfer") || !isName(bytes, name + 9, "encoding")) return;
-        checkHyphen(bytes, name + 8);
+      case "transfer-encoding": // 9112 §6.1
         if (this.#coding !== undefined) throw badField("more than one Transfer-Encoding");
         this.#coding = this.#value(bytes, start, end).toLowerCase();
         return;
-      case 19:
-        this.#conditional ||= isName(bytes, name, "if-unmodified-since");
+      case "content_length":
+      case "transfer_encoding":
+        throw badField(UNDERSCORED);
+      case "connection":
+        this.#connection = joined(this.#connection, this.#value(bytes, start, end));
+        return;
+      case "expect": // a list, unlike any expectation that is known, if there are several lines
+        this.#expectation = joined(this.#expectation, this.#value(bytes, start, end));
+        return;
+      default:
+        this.#conditional = true;
     }
   }
   /** The field's value without the white space around it (9112 §5.1). */
@@ -996,19 +985,34 @@ function badField(why: string): HttpError {
   return new HttpError(400, `Malformed header: ${why}`);
 }
 
-/** Whether `name`, in lower case, stands at `at`. Among token characters only letters and hyphens
- * become those of `name` by setting the bit that tells the cases apart. */
-function isName(bytes: Buffer, at: number, name: string): boolean {
-  for (let i = 0; i < name.length; i++) {
-    if ((bytes[at + i] | 32) !== name.charCodeAt(i)) return false;
-  }
-  return true;
-}
-
 /** Behind a gateway that turns "_" into "-", as CGI does, such a field would frame the message. */
 const UNDERSCORED = "a framing field is spelled with an underscore";
-function checkHyphen(bytes: Buffer, at: number): void {
-  if (bytes[at] === UNDERSCORE) throw badField(UNDERSCORED);
+
+/** The names, in lower case, of the fields that matter to a server, by their length. */
+const KNOWN_NAMES: string[][] = Array.from({ length: 20 }, () => []);
+for (
+  const name of ["host", "connection", "expect"].concat(
+    ["content-length", "transfer-encoding", "content_length", "transfer_encoding"],
+    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"],
+    ["range", "if-range"],
+  )
+) KNOWN_NAMES[name.length].push(name);
+
+/** Which of these names, in any case, the bytes from `from` to `to` are, if they are one. */
+function knownName(bytes: Buffer, from: number, to: number): string | undefined {
+  const names = KNOWN_NAMES[to - from];
+  if (names === undefined) return undefined;
+  for (const name of names) {
+    let i = 0;
+    while (i < name.length && LOWER_CASE[bytes[from + i]] === name.charCodeAt(i)) i++;
+    if (i === name.length) return name;
+  }
+  return undefined;
+}
+
+/** A list with the value of one more line (9110 §5.3), in lower case. */
+function joined(list: string, value: string): string {
+  return list === "" ? value.toLowerCase() : `${list},${value.toLowerCase()}`;
 }
 
 /** Takes spaces and tabs off both ends (9110 §5.6.3), and nothing else. */
