@@ -11,6 +11,9 @@ import { HttpError, type HttpRequest, type HttpResponse } from "./server.ts";
 const TEXT = "text/plain; charset=utf-8";
 /** Levels of nesting that are taken: what comes back must be made again by a recursive function. */
 const MAX_DEPTH = 1000;
+/** What comes back is indented only as long as that adds no more bytes than so many times those that
+ * came, and a kilobyte: brackets alone, nested to the limit, would become a thousand times as long. */
+const MAX_INDENTATION = 8;
 /** Every response says that its Content-Type is meant: an echo must not become a page. */
 const NOSNIFF = { "X-Content-Type-Options": "nosniff" };
 
@@ -90,7 +93,11 @@ async function post(request: HttpRequest): Promise<HttpResponse> {
   const body = await request.bytes();
   const headers = type === null ? NOSNIFF : { "Content-Type": type, ...NOSNIFF };
   if (body.length === 0 || type === null || !isJson(type)) return { headers, body };
-  return { headers, body: JSON.stringify({ ...parseObject(body), id: 1 }, null, 2) };
+  const object = parseObject(body);
+  const added = indentation(object);
+  if (added === Infinity) throw new HttpError(400, "Invalid JSON: it is nested too deep");
+  const space = added > MAX_INDENTATION * body.length + 1024 ? 0 : 2;
+  return { headers, body: JSON.stringify({ ...object, id: 1 }, null, space) };
 }
 
 /** `application/json`, or any type that is JSON underneath (RFC 6839 §3.1). */
@@ -103,7 +110,6 @@ function parseObject(bytes: Uint8Array): object {
   let value: unknown;
   try {
     value = JSON.parse(decode(bytes));
-    if (isTooDeep(value, MAX_DEPTH)) throw new Error("too deep");
   } catch (error) {
     // What an engine has to say about it differs from one to the next: it is for the log alone.
     throw new HttpError(400, "Invalid JSON", { cause: error });
@@ -119,9 +125,13 @@ function decode(bytes: Uint8Array): string {
   return text.includes("\ufffd") ? strictUtf8.decode(bytes) : text;
 }
 
-/** Whether a value from JSON has objects or arrays nested in more than so many levels. */
-function isTooDeep(value: unknown, levels: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
+/** Bytes that indenting adds to a value from JSON; Infinity if it is nested too deep. */
+function indentation(value: unknown, depth = 0): number {
+  if (typeof value !== "object" || value === null) return 0;
+  if (depth === MAX_DEPTH) return Infinity;
   const inner: unknown[] = Array.isArray(value) ? value : Object.values(value);
-  return levels === 0 || inner.some((one) => isTooDeep(one, levels - 1));
+  // Two spaces a level and a line break for each, and again for the bracket at the end.
+  let bytes = inner.length * (2 * depth + 3) + 2 * depth + 1;
+  for (const one of inner) bytes += indentation(one, depth + 1);
+  return bytes;
 }

@@ -23,8 +23,11 @@
  */
 
 import { Buffer } from "node:buffer";
+import type { Socket } from "node:net";
 import process from "node:process";
+import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers";
+import type { SecureContext, TLSSocket } from "node:tls";
 import { parseArgs } from "node:util";
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -38,14 +41,18 @@ export type Handler = (
 ) => HttpResponse | Response | Promise<HttpResponse | Response>;
 
 /** Where log lines go, one call a line; `console` fits. A method that is left out is a level that
- * is off, and costs nothing. */
+ * is off, and costs nothing. What clients sent is escaped. Every line about a connection names its
+ * peer. Lines of one kind that many clients can bring about, the access log aside, are bounded: those
+ * beyond ten a second are counted, and told as a count. */
 export interface Logger {
   /** The story of each connection. */
   debug?(message: string): void;
-  /** Start, stop, and one line an answer of the handler's: peer, request line, status, body bytes,
-   * milliseconds. What the server refuses by itself goes to `error`. */
+  /** What happened, a line each. Start and stop; each request that a handler got: peer, request line,
+   * status, bytes of content, milliseconds, and why, if it failed; each that was refused before that:
+   * peer, as much of method and target as was read, status, why; connections that were given up. */
   info?(message: string): void;
-  /** Refused messages, timeouts, and what a handler threw, with its stack. */
+  /** What the operator or the programmer must mend: a handler that threw, with its stack, a response
+   * that can't be sent, a lack of descriptors, requests that were cut off by a stop. */
   error?(message: string): void;
 }
 
@@ -65,7 +72,10 @@ export interface ServeOptions {
   tls?: { cert: string; key: string };
   /** How many connections are served at the same time; the next ones wait. Default 1024. */
   maxConnections?: number;
-  /** Seconds without a byte in or out, after which a connection is closed. Default 30. */
+  /** Seconds that a client is waited for at a time: for its next bytes, or for it to take some that
+   * are sent. Then the connection is closed, after 408 if a request had begun (9110 §15.5.9). A slow
+   * handler or a stream that has nothing to say is not cut off, but for a stream to a client that has
+   * ended its side, which looks the same as one that left. Default 30. */
   idleTimeout?: number;
   /** Seconds from the first byte of a request to its last, else 408 (9110 §15.5.9). What a handler
    * takes to ask for the body does not count. Default 60. */
@@ -121,6 +131,12 @@ function checkSetting(name: keyof Settings, given: number | undefined, label: st
   throw new RangeError(`${label} must be ${unit} ${range}${most < Infinity ? ` to ${most}` : ""}`);
 }
 
+/** Reads that may begin in a turn of Deno's event loop, a quarter of those that it does in one ... */
+const READS_A_TURN = 32;
+/** ... once more connections than this are open. */
+const FEW_CONNECTIONS = 100;
+/** Bytes that are encrypted at a time on Deno: what TLS calls a record holds as many. */
+const TLS_PIECE = 16384;
 /** Bytes that a connection's read buffer starts with: a browser's request fits, and ten thousand
  * idle connections hold 10 MiB. */
 const INPUT_SIZE = 1024;
@@ -161,6 +177,10 @@ const LINGER_TIME = 2000;
 const LINGER_BYTES = 16777216;
 /** ... so many at a time. */
 const LINGER_PIECE = 16384;
+/** Things that are done for one connection, such as a request, before others get their turn. */
+const STEPS_A_TURN = 32;
+/** Log lines of one kind in a second, if clients can bring them about; more are counted. */
+const LINES_A_SECOND = 10;
 /** Seconds that running requests get to finish when the server stops: Docker kills after so many. */
 const GRACE = 10;
 /** The clock's precision in milliseconds: a timeout may be late by three of these, never early. */
@@ -214,7 +234,7 @@ export interface Listener {
 
 /** What {@linkcode listen} needs to know. */
 export interface ListenOptions {
-  /** Default `"127.0.0.1"`. */
+  /** Default `"127.0.0.1"`. An IPv6 address may stand in brackets. */
   hostname?: string;
   /** Default 8080; 0 takes a free port. */
   port?: number;
@@ -231,7 +251,9 @@ export interface ListenOptions {
 /** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had, or the
  * certificate can't be used. */
 export function listen(options: ListenOptions = {}): Listener {
-  return typeof Bun === "undefined" ? new DenoListener(options) : new BunListener(Bun, options);
+  const hostname = (options.hostname ?? "127.0.0.1").replace(/^\[(.*)\]$/, "$1"); // as in a URL
+  if (typeof Bun === "undefined") return new DenoListener({ ...options, hostname });
+  return new BunListener(Bun, { ...options, hostname });
 }
 
 /** Writes all of `bytes`, however many writes that takes. */
@@ -243,21 +265,82 @@ export async function writeAll(connection: Connection, bytes: Uint8Array): Promi
 
 /** What a read or a write rejects with when a client and this side found no way to speak TLS. */
 class TlsError extends Error {
-  constructor(reason: string) {
+  /** Whether the client has just gone, as those that look whether the port is open do. */
+  readonly isGone: boolean;
+
+  constructor(reason = "") {
+    const isGone = /^$|hang up|ECONNRESET/.test(reason);
     const isPlain = /InvalidContentType|HTTP_REQUEST|WRONG_VERSION_NUMBER/.test(reason);
-    super(`TLS handshake failed: ${isPlain ? "the client does not speak TLS" : reason}`);
+    const why = isGone ? "the client left" : isPlain ? "the client does not speak TLS" : reason;
+    super(`TLS handshake failed: ${why}`);
+    this.isGone = isGone;
   }
 }
 
-class DenoConnection implements Connection {
-  readonly #tcp: Deno.TcpConn | Deno.TlsConn;
-  #writes = 0;
+/**
+ * Keeps Deno fair. It polls all reads in one task, which may do 128 of them; the rest is put off until
+ * the kernel has been asked for news, and then those whose bytes have come meanwhile go first. So of
+ * more than 128 busy connections the same ones would be served again and again. Therefore not so many
+ * reads are begun in a turn of the event loop that this limit is met: the next ones wait in line.
+ */
+class ReadQueue {
+  /** Connections that are open. */
+  open = 0;
+  /** Reads that were begun in this turn. */
+  #begun = 0;
+  #isTurning = false;
+  readonly #waiting: (() => void)[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #hasTurned = false;
 
-  constructor(tcp: Deno.TcpConn | Deno.TlsConn) {
-    this.#tcp = tcp;
+  read(tcp: Deno.TcpConn, buffer: Uint8Array): Promise<number | null> {
+    return this.open <= FEW_CONNECTIONS ? tcp.read(buffer) : this.#readInTurn(tcp, buffer);
   }
-  get encrypted(): boolean {
-    return "handshake" in this.#tcp;
+  async #readInTurn(tcp: Deno.TcpConn, buffer: Uint8Array): Promise<number | null> {
+    if (this.#begun < READS_A_TURN && this.#waiting.length === 0) {
+      this.#begun++;
+    } else {
+      this.#timer ??= setTimeout(this.#noTurn, 1);
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    try {
+      return await tcp.read(buffer);
+    } finally {
+      // All reads of a turn are done before the first of those who asked for them goes on, so what it
+      // puts off by a microtask comes after all of them.
+      if (!this.#isTurning) queueMicrotask(this.#turn);
+      this.#isTurning = true;
+    }
+  }
+  #turn = (): void => {
+    this.#isTurning = false;
+    this.#hasTurned = true;
+    this.#begin();
+  };
+  #begin(): void {
+    this.#begun = 0;
+    while (this.#begun < READS_A_TURN && this.#waiting.length > 0) {
+      this.#begun++;
+      this.#waiting.shift()!();
+    }
+  }
+  /** If those who were asked have nothing to say, the next ones need not wait for them. */
+  #noTurn = (): void => {
+    if (!this.#hasTurned) this.#begin();
+    this.#hasTurned = false;
+    this.#timer = this.#waiting.length > 0 ? setTimeout(this.#noTurn, 1) : undefined;
+  };
+}
+const reads = new ReadQueue();
+
+class DenoConnection implements Connection {
+  readonly #tcp: Deno.TcpConn;
+  #writes = 0;
+  #closed = false;
+
+  constructor(tcp: Deno.TcpConn) {
+    this.#tcp = tcp;
+    reads.open++;
   }
   get remoteAddress(): string {
     return this.#tcp.remoteAddr.hostname;
@@ -266,7 +349,7 @@ class DenoConnection implements Connection {
     return this.#tcp.remoteAddr.port;
   }
   read(buffer: Uint8Array): Promise<number | null> {
-    return this.#tcp.read(buffer);
+    return reads.read(this.#tcp, buffer);
   }
   write(bytes: Uint8Array): Promise<number> {
     if (++this.#writes === 2) this.#setNoDelay();
@@ -275,64 +358,172 @@ class DenoConnection implements Connection {
   /** Else a small second write would wait for the first to be acknowledged. */
   #setNoDelay(): void {
     try {
-      if ("setNoDelay" in this.#tcp) this.#tcp.setNoDelay(true);
+      this.#tcp.setNoDelay(true);
     } catch { /* The peer has gone, which the write will tell. */ }
   }
   closeWrite(): Promise<void> {
     return this.#tcp.closeWrite();
   }
   close(): void {
-    try {
-      this.#tcp.close();
-    } catch { /* It is closed: Deno throws BadResource then. */ }
+    if (this.#closed) return;
+    this.#closed = true;
+    reads.open--;
+    this.#tcp.close();
   }
 }
 
-/** Deno shakes hands when it is first asked for bytes. */
-class DenoTlsConnection extends DenoConnection {
-  override async read(buffer: Uint8Array): Promise<number | null> {
-    try {
-      return await super.read(buffer);
-    } catch (error) {
-      throw error instanceof Deno.errors.InvalidData ? new TlsError(error.message) : error;
-    }
+/**
+ * TLS on a connection of Deno's, by `node:tls`. Deno has its own, but a `Deno.TlsConn` that is closed
+ * stays open in the kernel until its client has shaken hands and has read what was sent to it, which
+ * may be never.
+ */
+class TlsConnection implements Connection {
+  readonly encrypted = true;
+  readonly #tcp: DenoConnection;
+  readonly #tls: TLSSocket;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  /** What did not fit into the buffer of the last read. */
+  #rest: Uint8Array | null = null;
+  #isSecure = false;
+  #isWriting = false;
+  #closed = false;
+  #failure: Error | undefined;
+  /** Lets the read that waits look again. */
+  #wake = () => {};
+
+  constructor(tcp: DenoConnection, secureContext: SecureContext) {
+    this.#tcp = tcp;
+    this.remoteAddress = tcp.remoteAddress;
+    this.remotePort = tcp.remotePort;
+    const { TLSSocket } = process.getBuiltinModule("node:tls");
+    this.#tls = new TLSSocket(streamOf(tcp) as Socket, {
+      isServer: true,
+      secureContext,
+      ALPNProtocols: ["http/1.1"],
+    });
+    this.#tls.on("secure", () => this.#isSecure = true);
+    this.#tls.on("readable", () => this.#wake());
+    this.#tls.on("end", () => this.#wake());
+    this.#tls.on("error", (error) => {
+      this.#failure = this.#isSecure ? error : new TlsError(error.message);
+    });
+    this.#tls.on("close", () => {
+      this.#failure ??= new Error("the connection is closed");
+      this.#wake();
+    });
   }
+  read(buffer: Uint8Array): number | null | Promise<number | null> {
+    const chunk: Uint8Array | null = this.#rest ?? this.#tls.read();
+    if (chunk !== null) {
+      const count = Math.min(chunk.length, buffer.length);
+      buffer.set(chunk.subarray(0, count));
+      this.#rest = count < chunk.length ? chunk.subarray(count) : null;
+      return count;
+    }
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#tls.readableEnded) return null;
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        this.#wake = () => {};
+        resolve(this.read(buffer));
+      };
+    });
+  }
+  write(bytes: Uint8Array): Promise<number> {
+    const piece = bytes.subarray(0, TLS_PIECE);
+    this.#isWriting = true;
+    return new Promise((resolve, reject) =>
+      this.#tls.write(piece, (error) => {
+        this.#isWriting = false;
+        if (error) reject(this.#failure ?? error);
+        else resolve(piece.length);
+      })
+    );
+  }
+  closeWrite(): Promise<void> {
+    return new Promise((resolve) => this.#tls.end(resolve));
+  }
+  /** Says so to a client that listens, as 9112 §9.8 has it, but does not wait for its answer. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    const close = () => {
+      clearTimeout(timer);
+      this.#tls.destroy();
+      this.#tcp.close();
+    };
+    const timer = setTimeout(close, TICK);
+    if (this.#isSecure && !this.#isWriting && !this.#tls.destroyed) this.#tls.end(close);
+    else close();
+  }
+}
+
+/** A connection as the kind of stream that `node:tls` takes. */
+function streamOf(connection: Connection): Duplex {
+  const { Duplex } = process.getBuiltinModule("node:stream");
+  const buffer = new Uint8Array(TLS_PIECE);
+  const stream = new Duplex({
+    async read() {
+      try {
+        const count = await connection.read(buffer);
+        stream.push(count === null ? null : buffer.slice(0, count));
+      } catch (error) {
+        stream.destroy(error as Error);
+      }
+    },
+    write: (bytes, _, done) => void writeAll(connection, bytes).then(() => done(), done),
+    final: (done) => void Promise.resolve(connection.closeWrite()).then(() => done(), done),
+    destroy: (error, done) => {
+      connection.close();
+      done(error);
+    },
+  });
+  return stream;
 }
 
 class DenoListener implements Listener {
-  readonly #listener: Deno.TcpListener | Deno.TlsListener;
-  readonly #Connection: typeof DenoConnection;
+  readonly #listener: Deno.TcpListener;
+  readonly #secureContext: SecureContext | undefined;
   #closed = false;
 
   constructor({ hostname, port, backlog, reusePort, tls }: ListenOptions) {
-    const address = {
-      hostname: hostname ?? "127.0.0.1",
+    this.#secureContext = tls && process.getBuiltinModule("node:tls").createSecureContext(tls);
+    this.#listener = Deno.listen({
+      hostname: hostname!,
       port: port ?? SETTINGS.port.value,
       reusePort: reusePort ?? false,
       tcpBacklog: backlog ?? SETTINGS.backlog.value,
-    };
-    this.#Connection = tls === undefined ? DenoConnection : DenoTlsConnection;
-    this.#listener = tls === undefined
-      ? Deno.listen(address)
-      : Deno.listenTls({ ...address, ...tls, alpnProtocols: ["http/1.1"] });
+    });
   }
   get addr(): { hostname: string; port: number } {
     const { hostname, port } = this.#listener.addr;
     return { hostname, port };
   }
   async accept(): Promise<Connection | null> {
-    if (this.#closed) return null;
-    try {
-      return new this.#Connection(await this.#listener.accept());
-    } catch (error) {
-      if (this.#closed) return null;
-      throw error;
+    while (!this.#closed) {
+      try {
+        const connection = new DenoConnection(await this.#listener.accept());
+        if (this.#secureContext === undefined) return connection;
+        return new TlsConnection(connection, this.#secureContext);
+      } catch (error) {
+        if (!this.#closed && isLack(error)) throw error;
+        // The client has gone before it was accepted: that is nobody's trouble. But many such clients
+        // must not keep everybody else waiting.
+        await new Promise((resolve) => setImmediate(resolve));
+      }
     }
+    return null;
   }
   close(): void {
     if (!this.#closed) this.#listener.close();
     this.#closed = true;
   }
+}
+
+/** Whether there is too little of something for another connection, descriptors for example. */
+function isLack(error: unknown): boolean {
+  return /^(EMFILE|ENFILE|ENOBUFS|ENOMEM)$/.test((error as { code?: string }).code ?? "");
 }
 
 // What is used of Bun, so that one file type-checks without Bun's types.
@@ -344,7 +535,8 @@ interface BunSocket {
   pause(): void;
   resume(): void;
   shutdown(): void;
-  end(): void;
+  close(): void;
+  terminate(): void;
 }
 interface BunRuntime {
   listen(options: {
@@ -375,6 +567,7 @@ class BunConnection implements Connection {
   #paused = false;
   #ended = false;
   #closed = false;
+  #isGone = false;
   // The read or write that waits, if one does. The two executors are made once, not once a read.
   #readBuffer: Uint8Array | undefined;
   #readDone!: (count: number | null) => void;
@@ -435,8 +628,13 @@ class BunConnection implements Connection {
   }
   close(): void {
     if (this.#closed) return;
+    const isUnsent = this.#writeBytes !== undefined;
     this.closed();
-    this.#socket.end();
+    // `end` would wait for a TLS client to close its side as well, for about 10 s. `close` waits too,
+    // if what was written can't be sent, which a reset does not.
+    if (isUnsent) return this.#socket.terminate();
+    this.#socket.close();
+    if (!this.#isGone) setTimeout(() => this.#socket.terminate(), TICK);
   }
   pause(): void {
     if (!this.#paused && !this.#closed) this.#socket.pause();
@@ -449,7 +647,7 @@ class BunConnection implements Connection {
 
   // What Bun calls.
   handshake(success: boolean, error: Error | null): void {
-    if (!success) this.#failure = new TlsError(error?.message ?? "the client has left");
+    if (!success) this.#failure = new TlsError(error?.message);
   }
   data(chunk: Uint8Array): void {
     const buffer = this.#readBuffer;
@@ -474,6 +672,11 @@ class BunConnection implements Connection {
     this.#ended = true;
     if (this.#readBuffer !== undefined) this.#readDone(null);
     this.#readBuffer = undefined;
+  }
+  /** The socket is no more. */
+  gone(): void {
+    this.#isGone = true;
+    this.closed();
   }
   /** Closed by either side: whoever waits is told. */
   closed(): void {
@@ -504,7 +707,7 @@ class BunListener implements Listener {
     this.#refusal = refusal;
     this.#encrypted = tls !== undefined;
     this.#server = bun.listen({
-      hostname: hostname ?? "127.0.0.1",
+      hostname: hostname!,
       port: port ?? SETTINGS.port.value,
       reusePort: reusePort ?? false,
       allowHalfOpen: true,
@@ -515,7 +718,7 @@ class BunListener implements Listener {
         data: (socket, chunk) => socket.data.data(chunk),
         drain: (socket) => socket.data.drain(),
         end: (socket) => socket.data.end(),
-        close: (socket) => socket.data.closed(),
+        close: (socket) => socket.data.gone(),
         error: (socket) => socket.data.closed(),
       },
     });
@@ -539,7 +742,9 @@ class BunListener implements Listener {
   async #refuse(connection: Connection): Promise<void> {
     if (this.#refusing >= this.#backlog) return connection.close();
     this.#refusing++;
+    const timer = setTimeout(() => connection.close(), LINGER_TIME);
     await sayGoodbye(connection, this.#refusal ?? new Uint8Array());
+    clearTimeout(timer);
     this.#refusing--;
   }
   accept(): Promise<Connection | null> {
@@ -556,9 +761,9 @@ class BunListener implements Listener {
   }
 }
 
-/** Sends a last answer and closes. What the peer goes on sending is read for a while before, since
- * closing on it makes the kernel reset the connection, and the peer may lose the answer (9112 §9.6).
- * `reading` is a read that is under way. */
+/** Sends a last answer and closes. What the peer goes on sending is read before, since closing on it
+ * makes the kernel reset the connection, and the peer may lose the answer (9112 §9.6). It is for the
+ * caller to close the connection when that takes too long. `reading` is a read that is under way. */
 async function sayGoodbye(
   connection: Connection,
   answer: Uint8Array,
@@ -573,17 +778,13 @@ async function sayGoodbye(
   connection.close();
 }
 
-/** Reads what the peer still sends, for a bounded time and up to a bounded amount. */
+/** Reads what the peer still sends, up to a bounded amount. */
 async function drain(connection: Connection): Promise<void> {
-  const timer = setTimeout(() => connection.close(), LINGER_TIME);
-  try {
-    const waste = new Uint8Array(LINGER_PIECE);
-    let count: number | null = 0;
-    for (let total = 0; count !== null && total < LINGER_BYTES; total += count ?? 0) {
-      count = await connection.read(waste);
-    }
-  } catch { /* The peer is gone, or its time is up. */ }
-  clearTimeout(timer);
+  const waste = new Uint8Array(LINGER_PIECE);
+  let count: number | null = 0;
+  for (let total = 0; count !== null && total < LINGER_BYTES; total += count ?? 0) {
+    count = await connection.read(waste);
+  }
 }
 
 /** Writes some bytes to the standard error, and tells how many. Unlike `process.stderr`, which stops
@@ -743,10 +944,14 @@ export class HeadParser {
     return this.#state > EMPTY_LINE;
   }
 
-  /** The method, once it has been seen; for an answer to a head that is refused. */
-  methodIn(bytes: Buffer, start: number): string {
-    if (this.#methodEnd === 0) return "";
-    return textOf(bytes, start + this.#methodAt, start + this.#methodEnd);
+  /** The method and the target, as far as they have been seen; for a head that is refused. */
+  seenIn(bytes: Buffer, start: number): { method: string; target: string } {
+    const text = (from: number, end: number) =>
+      end === 0 ? "" : textOf(bytes, start + from, start + end);
+    return {
+      method: text(this.#methodAt, this.#methodEnd),
+      target: text(this.#methodEnd + 1, this.#targetEnd),
+    };
   }
 
   /** Gets ready for the next head. */
@@ -754,7 +959,7 @@ export class HeadParser {
     this.#state = EMPTY_LINE;
     this.#emptyLines = 0;
     this.#position = 0;
-    this.#methodEnd = 0;
+    this.#methodEnd = this.#targetEnd = 0;
     this.#count = 0;
     this.#host = undefined;
     this.#contentLength = -1;
@@ -1225,9 +1430,9 @@ class Input {
   readInto(target: Uint8Array): number | null | Promise<number | null> {
     return this.#connection.read(target);
   }
-  /** Takes up to `most` bytes that are there already. */
-  take(target: Uint8Array, most: number): number {
-    const count = Math.min(most, target.length, this.end - this.start);
+  /** Takes bytes that are there already, as many as fit. */
+  take(target: Uint8Array): number {
+    const count = Math.min(target.length, this.end - this.start);
     target.set(this.bytes.subarray(this.start, this.start + count));
     this.start += count;
     return count;
@@ -1361,6 +1566,8 @@ function badChunk(why: string): HttpError {
 
 /** What content, in or out, needs of the connection: somebody who looks at the clock. */
 interface Patience {
+  /** One more thing was done without waiting. When these are many, others get their turn first. */
+  step(): Promise<void> | undefined;
   /** Writing has to wait for the client from now on; it has not any more. */
   writing(): void;
   written(): void;
@@ -1452,6 +1659,10 @@ class Body {
     for (let total = 0; !this.complete && total <= MAX_SKIPPED;) total += await this.pull(waste);
     return this.complete;
   }
+  /** The request has been answered: a handler that asks only now must not take nothing for all. */
+  abandon(): void {
+    this.failure ??= new TypeError("The request was answered before its content was read");
+  }
 
   /** Reads some content into `target`; 0 at the end. One read at a time. @throws {HttpError} */
   async pull(target: Uint8Array): Promise<number> {
@@ -1468,28 +1679,34 @@ class Body {
   }
   async #pull(target: Uint8Array): Promise<number> {
     const input = this.#input;
+    const step = this.#patience.step();
+    if (step !== undefined) await step;
     await this.invite();
-    while (this.#left === 0 && this.#chunks !== undefined) {
-      if (input.empty) input.took(await this.#wait(input.read()));
-      input.start = this.#chunks.read(input.bytes, input.start, input.end);
-      if (this.#chunks.done) {
-        this.complete = true;
-        return 0;
+    let count = 0;
+    do { // What has come is taken, of however many chunks; only the first bytes are waited for.
+      if (this.#left === 0) {
+        if (input.empty) input.took(await this.#wait(input.read()));
+        this.#readChunkLines(this.#chunks!);
+        continue;
       }
-      this.#left = this.#chunks.size;
-      this.#total += this.#left;
-      if (this.#total > this.#limits.maxBodySize) {
-        throw new HttpError(413, `Content of more than ${this.#limits.maxBodySize} bytes`);
-      }
-    }
-    if (input.empty && input.ahead !== undefined) input.took(await this.#wait(input.read()));
-    const room = target.length < this.#left ? target : target.subarray(0, this.#left);
-    const count = input.empty
-      ? await this.#wait(input.readInto(room))
-      : input.take(room, room.length);
-    this.#left -= count;
-    this.complete = this.#left === 0 && this.#chunks === undefined;
+      const room = target.subarray(count, count + this.#left);
+      if (input.empty && input.ahead !== undefined) input.took(await this.#wait(input.read()));
+      const more = input.empty ? await this.#wait(input.readInto(room)) : input.take(room);
+      count += more;
+      this.#left -= more;
+      this.complete = this.#left === 0 && this.#chunks === undefined;
+    } while (!this.complete && count < target.length && (count === 0 || !input.empty));
     return count;
+  }
+  #readChunkLines(chunks: ChunkFraming): void {
+    const input = this.#input;
+    input.start = chunks.read(input.bytes, input.start, input.end);
+    this.complete = chunks.done;
+    this.#left = chunks.size;
+    this.#total += this.#left;
+    if (this.#total > this.#limits.maxBodySize) {
+      throw new HttpError(413, `Content of more than ${this.#limits.maxBodySize} bytes`);
+    }
   }
   async #wait(read: number | null | Promise<number | null>): Promise<number> {
     this.#patience.waiting();
@@ -1621,6 +1838,17 @@ class IncomingRequest implements HttpRequest {
   get isStreaming(): boolean {
     return this.#stream !== undefined && this.#stream !== null;
   }
+  /** The client has left, or at least ended its side. */
+  get isGone(): boolean {
+    return this.#gone !== undefined;
+  }
+  /** Whether a handler failed with this only because the client has gone. */
+  isReason(error: unknown): boolean {
+    const { failure } = this.content;
+    if (failure !== undefined && error === failure) return !(error instanceof HttpError);
+    if (this.#gone === undefined) return false;
+    return error === this.#gone || error instanceof Error && error.name === "AbortError";
+  }
   /** The client has left. */
   abort(reason: unknown): void {
     this.#gone ??= reason ?? new DOMException("The client has gone", "AbortError");
@@ -1641,8 +1869,8 @@ class IncomingRequest implements HttpRequest {
 export interface HttpResponse {
   /** 200 to 599. Default 200. */
   status?: number;
-  /** Field names and values; several values make several lines. A value holds no CR, LF or NUL, and
-   * is sent one byte a character. The fields that frame a message belong to the server, but for two:
+  /** Field names and values; several values make several lines. A value holds no control characters
+   * but tabs, and is sent one byte a character. The fields that frame a message belong to the server, but for two:
    * `Content-Length` says how long a streamed body will be, and `Connection: close` is obeyed. */
   headers?: Record<string, string | string[]>;
   /** Text is sent as UTF-8. A stream is pulled no faster than the client takes it, and canceled when
@@ -1752,10 +1980,10 @@ function sourceOf(stream: Streamed): Source {
     },
   };
 }
-/** Cancels a body that will not be sent, if it is a stream. */
-function discard(body: unknown): void {
+/** Cancels the body of a response that will not be sent, if it is a stream. */
+function discard(response: HttpResponse | Response): void {
   try {
-    if (isStreamed(body)) void sourceOf(body).cancel();
+    if (isStreamed(response.body)) void sourceOf(response.body).cancel();
   } catch { /* It is locked: somebody else has it. */ }
 }
 
@@ -1831,8 +2059,14 @@ function checkResponse(response: HttpResponse | Response): Reply {
     lastModified: undefined,
   };
   addFields(reply, response.headers ?? {});
+  if ("url" in response && response.url !== "") asDecoded(reply);
   addContent(reply, response.body ?? "");
   return reply;
+}
+/** What `fetch` has got is decoded, though its fields still tell what was sent. */
+function asDecoded(reply: Reply): void {
+  reply.declared = undefined;
+  reply.fields = reply.fields.replace(/^content-encoding:[^\r]*\r\n/gim, "");
 }
 
 function addFields(reply: Reply, headers: NonNullable<(HttpResponse | Response)["headers"]>): void {
@@ -1863,7 +2097,10 @@ function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["b
     const found = typeof body === "object" ? "an object: use JSON.stringify" : `a ${typeof body}`;
     throw new TypeError(`A body must be text, bytes or a stream of bytes, not ${found}`);
   }
-  if (body instanceof Uint8Array) reply.length = body.length;
+  if (body instanceof Uint8Array) {
+    if ((body.buffer as ArrayBuffer).detached) throw new TypeError("The body's bytes are detached");
+    reply.length = body.length;
+  }
   if (reply.declared !== undefined && (streamed || body === "")) {
     if (!/^[0-9]{1,15}$/.test(reply.declared)) {
       throw new TypeError("The response's Content-Length is not a number");
@@ -1874,7 +2111,7 @@ function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["b
 }
 
 const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
-const FIELD_VALUE_FORM = /^[^\0\r\n\u0100-\uffff]*$/;
+const FIELD_VALUE_FORM = /^[\t\x20-\x7e\x80-\xff]*$/; // 9110 §5.5
 /** What is known of field names as handlers spell them: they use the same few again and again. */
 const FIELD_KINDS = new Map<string, string>();
 /** The fields that are the server's to write: 9110 §6.6.1 and 9112 §6, §7.1.2, §9. */
@@ -1894,7 +2131,10 @@ function fieldKind(name: string): string {
 
 function whatIsWrong(value: unknown): string {
   if (typeof value !== "string") return `must be a string, not a ${typeof value}`;
-  return /[\0\r\n]/.test(value) ? "has a line break or NUL in it" : "has a character beyond U+00FF";
+  if (/[\0\r\n]/.test(value)) return "has a line break or NUL in it";
+  return /[^\0-\xff]/.test(value)
+    ? "has a character beyond U+00FF"
+    : "has a control character in it";
 }
 
 /** The head of a response, up to and with the empty line. A response to HEAD, and a 304, has the
@@ -1916,9 +2156,9 @@ function applyConditions(reply: Reply, request: HttpRequest): Reply {
     const ifMatch = tagsOf(headers.get("if-match"));
     if (ifMatch !== undefined) {
       const matches = ifMatch.some((tag) => tag === "*" || isSameStrong(tag, etag));
-      if (!matches && ifMatch.length > 0) return failed(412);
+      if (!matches && ifMatch.length > 0) return failed(reply, 412);
     } else if (modified > parseDate(headers.get("if-unmodified-since"))) {
-      return failed(412);
+      return failed(reply, 412);
     }
     const ifNoneMatch = tagsOf(headers.get("if-none-match"));
     const unchanged = ifNoneMatch !== undefined
@@ -1948,7 +2188,7 @@ function applyRange(reply: Reply, range: string, ifRange: string | null, modifie
   if (first !== "" && last !== "" && Number(last) < Number(first)) return reply;
   const from = first === "" ? Math.max(0, size - Number(last)) : Number(first);
   const to = first === "" || last === "" ? size : Math.min(size, Number(last) + 1);
-  if (from >= to) return failed(416, `Content-Range: bytes */${size}\r\n`);
+  if (from >= to) return failed(reply, 416, `Content-Range: bytes */${size}\r\n`);
   return {
     ...reply,
     status: 206,
@@ -1958,9 +2198,10 @@ function applyRange(reply: Reply, range: string, ifRange: string | null, modifie
   };
 }
 
-function failed(status: number, fields = ""): Reply {
+/** The answer in place of `reply`, when its condition or range can't be met. */
+function failed({ close }: Reply, status: number, fields = ""): Reply {
   const reply = checkResponse(errorReply(status));
-  return { ...reply, fields: reply.fields + fields };
+  return { ...reply, fields: reply.fields + fields, close };
 }
 
 /** 9110 §15.4.5: what describes the content that is not sent is left out. */
@@ -2017,15 +2258,16 @@ function parseDate(text: string | null): number {
 }
 
 interface FrozenAnswer {
-  readonly bytes: Uint8Array;
-  readonly status: number;
-  /** Bytes of content. */
-  readonly size: number;
+  readonly reply: Reply;
   readonly second: number;
+  /** All of it, or the head alone if the content is long: to copy that each second would cost more. */
+  readonly bytes: Uint8Array;
+  readonly content: Uint8Array;
+  readonly isWhole: boolean;
 }
 
 /** The encoded answers of frozen responses, each with the second that its `Date` tells: those after
- * which the connection is kept, and those after which it is closed. A new second makes a new copy,
+ * which the connection is kept, and those after which it is closed. A new second makes a new head,
  * since the old one may still be on its way to somebody. */
 const FROZEN = {
   kept: new WeakMap<object, FrozenAnswer>(),
@@ -2042,14 +2284,14 @@ function frozenAnswer(
   const known = answers.get(response);
   if (known !== undefined && known.second === now.second) return known;
   if (known === undefined && !isDeepFrozen(response)) return undefined;
-  const reply = checkResponse(response);
+  const reply = known?.reply ?? checkResponse(response);
   if (isSource(reply.content) || reply.close || !allowsContent(reply.status)) return undefined;
-  const content = Buffer.from(reply.content);
-  if (content.length > OUTPUT_SIZE) return undefined; // Copying it each second would cost more.
-  const more = persists ? "" : CLOSE;
-  const head = Buffer.from(headText(reply, now.date, content.length, more), "latin1");
-  const bytes = Buffer.concat([head, content]);
-  const answer = { bytes, status: reply.status, size: content.length, second: now.second };
+  const content = known?.content ?? Buffer.from(reply.content);
+  const text = headText(reply, now.date, content.length, persists ? "" : CLOSE);
+  const isWhole = text.length + content.length <= OUTPUT_SIZE;
+  const head = Buffer.from(text, "latin1");
+  const bytes = isWhole ? Buffer.concat([head, content]) : head;
+  const answer = { reply, second: now.second, bytes, content, isWhole };
   answers.set(response, answer);
   return answer;
 }
@@ -2058,7 +2300,7 @@ function isDeepFrozen(response: HttpResponse | Response): boolean {
   const { headers, body } = response;
   if (isStreamed(body)) return false;
   return headers === undefined ||
-    Object.isFrozen(headers) && Object.values(headers).every(Object.isFrozen);
+    Object.isFrozen(headers) && Object.values(headers ?? {}).every(Object.isFrozen);
 }
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -2071,6 +2313,7 @@ interface Shared {
   readonly settings: Settings;
   readonly onError: ServeOptions["onError"];
   readonly log: Logger;
+  readonly notes: BoundedLog;
   readonly clock: Clock;
   /** Parsers that no connection uses: one that waits for a request needs none. */
   readonly parsers: HeadParser[];
@@ -2136,6 +2379,34 @@ class Clock implements Now {
   };
 }
 
+/** What many clients can bring about is told a few times a second, and then how often it was. */
+class BoundedLog {
+  readonly #log: Logger;
+  readonly #counts = new Map<string, number>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+  /** A line of a certain kind, which is named if there are too many. */
+  add(level: "error" | "info", kind: string, message: string): void {
+    if (this.#log[level] === undefined) return;
+    const count = (this.#counts.get(kind) ?? 0) + 1;
+    this.#counts.set(kind, count);
+    this.#timer ??= setTimeout(() => this.flush(), 1000);
+    if (count <= LINES_A_SECOND) this.#log[level](message);
+  }
+  /** Tells how many were not told, and begins to count anew. */
+  flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const [kind, count] of this.#counts) {
+      if (count > LINES_A_SECOND) this.#log.info?.(`${kind}: ${count - LINES_A_SECOND} more`);
+    }
+    this.#counts.clear();
+  }
+}
+
 /** Gathers answers, so that those to pipelined requests leave in one write. A connection has a buffer
  * only while it has something to write. */
 class Output {
@@ -2146,6 +2417,8 @@ class Output {
   #buffer: Buffer | undefined;
   #length = 0;
   #writing: Promise<void> | undefined;
+  /** Why it can't be written any further. */
+  failure: unknown;
 
   constructor(connection: Connection, patience: Patience) {
     this.#connection = connection;
@@ -2209,6 +2482,8 @@ class Output {
         sent += await this.#connection.write(bytes.subarray(sent));
       }
       giveBuffer(buffer);
+    } catch (error) {
+      throw this.failure = error;
     } finally {
       this.#writing = undefined;
       this.#patience.written();
@@ -2271,10 +2546,15 @@ class HttpConnection implements Patience {
   #request: IncomingRequest | undefined;
   #source: Source | undefined;
   #answering = false;
-  /** What the last answer was, for the log. */
+  /** What is known of the request in hand and of its answer, for the log: when it began, the status,
+   * bytes of content that were sent, and why it failed. */
+  #started = 0;
   #status = 0;
   #sent = 0;
+  #reason = "";
   #answered = 0;
+  /** What was done for this connection since others got their turn. */
+  #steps = 0;
   #persists = true;
   #late: HttpError | undefined;
   #lingering = false;
@@ -2313,31 +2593,36 @@ class HttpConnection implements Patience {
         }
 
         // Call the handler.
-        const started = log.info === undefined ? 0 : Date.now();
+        if (log.info !== undefined) this.#started = Date.now();
         const content = new Body(head, this.#input, this, settings);
         const request = new IncomingRequest(head, content, this.#connection, () => this.watch());
         this.#request = request;
         this.#awaitNothing();
-        log.debug?.(`Processing ${head.method} ${head.target}...`);
+        log.debug?.(`Processing ${head.method} ${head.target}...${this.#from()}`);
         let response: HttpResponse | Response;
         try {
           const returned = handler(request);
           response = isPromise(returned) ? await this.#settled(returned) : returned;
         } catch (error) {
+          if (request.isReason(error)) throw error; // Nobody is there to get an answer.
           response = this.#failure(error, request);
         }
 
         // Answer it, and get ready for the next one.
         const sent = this.#send(request, response);
         if (sent !== undefined) await sent;
-        if (!this.#closed) log.info?.(this.#accessLine(head, Math.max(0, Date.now() - started)));
-        log.debug?.("Completed!!");
+        if (log.info !== undefined && !this.#closed) log.info(this.#accessLine(head));
+        log.debug?.(`Completed!!${this.#from()}`);
         if (!content.complete && this.#persists) await this.#skip(content);
+        else if (!content.complete) content.abandon();
         if (!this.#persists) return await this.#finish(head.keepAlive || !content.complete);
         this.#answering = false;
         this.#request = undefined;
+        this.#status = this.#sent = 0;
         this.#allowance = this.#requestTime;
         this.#answered++;
+        const step = this.step();
+        if (step !== undefined) await step;
       }
     } catch (error) {
       this.#request?.abort(error);
@@ -2382,6 +2667,12 @@ class HttpConnection implements Patience {
 
   // Time
 
+  /** A client that has much to be done, and waits for nothing, does not keep others waiting. */
+  step(): Promise<void> | undefined {
+    if (++this.#steps < STEPS_A_TURN) return undefined;
+    this.#steps = 0;
+    return new Promise((resolve) => setImmediate(resolve));
+  }
   #await(what: Awaited, time: number): void {
     this.#awaits = what;
     this.#since = this.#shared.clock.now();
@@ -2424,11 +2715,11 @@ class HttpConnection implements Patience {
     const begun = this.#awaits === "head" ? this.#begun : this.#awaits === "content";
     if (begun && !this.#answering && this.#output.isEmpty) {
       this.#late = new HttpError(408, "The request took too long to arrive"); // 9110 §15.5.9
-      this.#shared.log.error?.(this.#late.message + this.#from());
+      this.#noteRefusal(this.#late);
       void this.#sendLate(this.#late);
     } else {
       if (this.#awaits !== "close" && !this.#shared.stopping) {
-        this.#shared.log.error?.(`Connection closed due to idle timeout${this.#from()}`);
+        this.#note("Connection closed due to idle timeout");
       }
       this.close(new DOMException("The client took too long", "TimeoutError"));
     }
@@ -2449,11 +2740,15 @@ class HttpConnection implements Patience {
     const request = this.#request;
     if (this.#awaits !== undefined || request === undefined) return;
     this.#input.watch((error) => {
-      if (error !== undefined) return this.close(error);
+      if (error !== undefined) {
+        if (!this.#closed) this.#noteLoss();
+        return this.close(error);
+      }
       if (this.#request !== request) return;
-      // It may have left, or only have sent all that it wanted to: then it gets its answer.
+      // It may have left, or only have sent all that it wanted to: then it gets its answer, and a
+      // stream may not be silent for long.
       request.abort(undefined);
-      if (this.#writeBy === Infinity) this.writing();
+      if (this.#source !== undefined && this.#writeBy === Infinity) this.writing();
     });
   }
 
@@ -2494,6 +2789,7 @@ class HttpConnection implements Patience {
     } catch {
       this.#persists = false;
     }
+    content.abandon();
   }
 
   // Answering
@@ -2505,14 +2801,10 @@ class HttpConnection implements Patience {
   }
   /** The answer to what a handler threw. */
   #failure(error: unknown, request: IncomingRequest): HttpResponse | Response {
-    const { log, onError } = this.#shared;
+    const { onError } = this.#shared;
     const expected = error instanceof HttpError;
-    const { failure } = request.content;
-    const isLost = this.#closed || (failure !== undefined && error === failure);
-    if (expected && error !== this.#late) {
-      log.error?.(error.message + because(error) + this.#from());
-    } else if (isLost) log.debug?.(`Lost: ${inOneLine(error)}${this.#from()}`);
-    else log.error?.(`${this.#what(request)}: ${describe(error)}`);
+    if (expected) this.#reason = visible(error.message) + because(error);
+    else this.#noteMistake(error, request);
     try {
       if (onError !== undefined) {
         const answer = onError(error, request);
@@ -2521,7 +2813,7 @@ class HttpConnection implements Patience {
         throw new TypeError("onError returned a promise: it must answer at once");
       }
     } catch (second) {
-      log.error?.(`onError, ${this.#what(request)}: ${describe(second)}`);
+      this.#noteMistake(second, request, "onError, ");
     }
     return expected ? errorReply(error.status, error.message) : errorReply(500);
   }
@@ -2530,7 +2822,7 @@ class HttpConnection implements Patience {
     try {
       return checkResponse(this.#failure(error, request));
     } catch (second) {
-      this.#shared.log.error?.(`onError, ${this.#what(request)}: ${describe(second)}`);
+      this.#noteMistake(second, request, "onError, ");
       return checkResponse(errorReply(500));
     }
   }
@@ -2541,21 +2833,15 @@ class HttpConnection implements Patience {
     this.#answering = true;
     const { head, content } = request;
     const { stopping, crowded, clock } = this.#shared;
+    clock.now(); // The handler may have taken its time.
     this.#persists = head.keepAlive && !stopping && !crowded &&
       (content.complete || content.isWorthSkipping);
-    if (!head.conditional && head.version === "1.1" && head.method !== "HEAD") {
-      const frozen = frozenAnswer(response, clock, this.#persists);
-      if (frozen !== undefined) {
-        content.answered();
-        this.#status = frozen.status;
-        this.#sent = frozen.size;
-        if (!this.#output.fits(frozen.bytes.length)) return this.#sendBytes(frozen.bytes);
-        this.#output.put(frozen.bytes);
-        return undefined;
-      }
-    }
     let reply: Reply;
     try {
+      if (!head.conditional && head.version === "1.1" && head.method !== "HEAD") {
+        const frozen = frozenAnswer(response, clock, this.#persists);
+        if (frozen !== undefined) return this.#sendFrozen(frozen, content);
+      }
       reply = checkResponse(response);
       if (head.conditional) {
         const { content } = reply;
@@ -2563,7 +2849,7 @@ class HttpConnection implements Patience {
         if (isSource(content) && reply.content !== content) void content.cancel();
       }
     } catch (error) {
-      discard(response?.body);
+      discard(response);
       reply = this.#failureReply(error, request);
     }
     if (isSource(reply.content)) this.#source = reply.content;
@@ -2577,6 +2863,17 @@ class HttpConnection implements Patience {
       if (this.#output.putAscii(this.#headText(reply, head, text.length, "") + text)) return;
     }
     return this.#sendParts(reply, request);
+  }
+  #sendFrozen(answer: FrozenAnswer, content: Body): Promise<void> | undefined {
+    content.answered();
+    this.#status = answer.reply.status;
+    this.#sent = answer.content.length;
+    if (!answer.isWhole) {
+      return this.#sendBytes(answer.bytes).then(() => this.#sendBytes(answer.content));
+    }
+    if (!this.#output.fits(answer.bytes.length)) return this.#sendBytes(answer.bytes);
+    this.#output.put(answer.bytes);
+    return undefined;
   }
   #headText(reply: Reply, head: Head, length: number | undefined, framing: string): string {
     let more = framing;
@@ -2616,7 +2913,7 @@ class HttpConnection implements Patience {
     if (isHead || !allowsContent(status)) {
       if (streamed) void content.cancel();
     } else if (streamed) {
-      await this.#sendStream(content, length, framing !== "");
+      await this.#sendStream(content, length, framing !== "", request);
     } else {
       await this.#sendBytes(content);
       this.#sent = content.length;
@@ -2629,10 +2926,17 @@ class HttpConnection implements Patience {
     await this.#output.flush();
   }
   /** Takes a piece when the one before has been sent, so that memory does not grow with the body. */
-  async #sendStream(source: Source, length: number | undefined, chunked: boolean): Promise<void> {
+  async #sendStream(
+    source: Source,
+    length: number | undefined,
+    chunked: boolean,
+    request: IncomingRequest,
+  ): Promise<void> {
     try {
-      for (;;) {
+      while (this.#sent !== length) {
         await this.#output.flush();
+        await this.step();
+        if (request.isGone) this.writing();
         const { done, value } = await source.next();
         if (this.#closed) throw new Error("The connection is closed");
         if (done) break;
@@ -2640,51 +2944,62 @@ class HttpConnection implements Patience {
           throw new TypeError("A streamed body must be made of Uint8Array pieces");
         }
         if (value.length === 0) continue; // A chunk of no bytes would be the last.
+        if (this.#sent + value.length > (length ?? Infinity)) break;
         this.#sent += value.length;
-        if (this.#sent > (length ?? Infinity)) break;
         if (chunked) this.#output.putAscii(`${value.length.toString(16)}\r\n`);
         await this.#sendBytes(value);
         if (chunked) await this.#sendBytes(CRLF);
       }
-      if (length !== undefined && this.#sent !== length) {
+      if (length === undefined) {
+        if (chunked) await this.#sendBytes(LAST_CHUNK);
+      } else if (this.#sent === length) {
+        void this.#expectEnd(source, request);
+      } else {
         throw new TypeError("A streamed body is not as long as its Content-Length");
       }
-      if (chunked) await this.#sendBytes(LAST_CHUNK);
     } catch (error) { // Without its end, so that the client notices.
-      if (!this.#closed) this.#shared.log.error?.(describe(error));
+      const isLost = this.#closed || error === this.#output.failure || request.isReason(error);
+      if (!isLost) this.#noteMistake(error, request);
+      this.#reason = isLost ? "" : "cut off";
       void source.cancel(error);
       throw error;
     } finally {
       this.#source = undefined;
     }
   }
+  /** As much as was promised has been sent: it may take the stream as long as it likes to end. */
+  async #expectEnd(source: Source, request: IncomingRequest): Promise<void> {
+    try {
+      if ((await source.next()).done) return;
+      throw new TypeError("A streamed body is longer than its Content-Length");
+    } catch (error) {
+      this.#noteMistake(error, request);
+      void source.cancel(error);
+    }
+  }
 
   // Ending
 
-  /** After the last answer. A client that asked for the close sends nothing more. */
+  /** After the last answer. A client that asked for the close sends nothing more, but over TLS both
+   * sides say that they have finished (9112 §9.8). */
   async #finish(lingers: boolean): Promise<void> {
     await this.#output.flush();
-    if (lingers || !this.#input.empty) await this.#linger(NOTHING);
+    if (lingers || !this.#input.empty || this.#connection.encrypted) await this.#linger(NOTHING);
   }
   /** Answers what can't be served, if it can be answered. */
   async #refuse(error: unknown): Promise<void> {
-    const { log } = this.#shared;
     try {
       if (this.#late !== undefined) return await drain(this.#connection);
-      if (error instanceof TlsError) return log.error?.(visible(error.message) + this.#from());
       if (this.#closed) return;
-      if (!(error instanceof HttpError) || this.#answering) {
-        return log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
-      }
-      log.error?.(error.message + this.#from());
+      if (error instanceof TlsError && !error.isGone) return this.#note(visible(error.message));
+      if (!(error instanceof HttpError) || this.#answering) return this.#noteLoss(error);
+      this.#noteRefusal(error);
       await this.#output.flush();
       await this.#linger(this.#refusal(error));
     } catch { /* The client did not wait for it. */ }
   }
   #refusal(error: HttpError): Uint8Array {
-    const { bytes, start } = this.#input;
-    const method = this.#request?.head.method ?? this.#parser?.methodIn(bytes, start) ?? "";
-    return encodeRefusal(error, this.#shared.clock, method);
+    return encodeRefusal(error, this.#shared.clock, this.#seen().method);
   }
   /** Sends a last answer so that it arrives. Nobody has to wait for a permit meanwhile. */
   async #linger(answer: Uint8Array): Promise<void> {
@@ -2698,15 +3013,51 @@ class HttpConnection implements Patience {
   // Logging. A head that was parsed needs no escaping: all of its request line is visible ASCII, and
   // none of it a quote.
 
-  #what({ method, target }: HttpRequest): string {
-    return `${method} ${target}${this.#from()}`;
+  /** Method and target of the request in hand, as far as they are known. */
+  #seen(): { method: string; target: string } {
+    const { bytes, start } = this.#input;
+    return this.#request?.head ?? this.#parser?.seenIn(bytes, start) ?? { method: "", target: "" };
   }
   #from(): string {
     return ` (from ${this.#peer})`;
   }
-  #accessLine({ method, target, protocol }: Head, milliseconds: number): string {
-    const line = `"${method} ${target} ${protocol}"`;
-    return `${this.#peer} ${line} ${this.#status} ${this.#sent} ${milliseconds} ms`;
+  #accessLine({ method, target, protocol }: Head): string {
+    const milliseconds = Math.max(0, Date.now() - this.#started);
+    const line = `${this.#peer} "${method} ${target} ${protocol}" ${
+      this.#status || "-"
+    } ${this.#sent}`;
+    const reason = this.#reason && `: ${this.#reason}`;
+    this.#reason = "";
+    return `${line} ${milliseconds} ms${reason}`;
+  }
+  /** Something that happened to the connection. */
+  #note(what: string): void {
+    this.#shared.notes.add("info", what, what + this.#from());
+  }
+  /** A message that is answered by the server itself. */
+  #noteRefusal(error: HttpError): void {
+    const { method, target } = this.#seen();
+    const line = `${this.#peer} "${`${method} ${target}`.trim()}" ${error.status}`;
+    this.#shared.notes.add(
+      "info",
+      `Requests refused with ${error.status}`,
+      `${line}: ${visible(error.message)}${because(error)}`,
+    );
+  }
+  /** The client has gone before it had its answer, or what is sent to it can't be finished. */
+  #noteLoss(error?: unknown): void {
+    const { debug, info } = this.#shared.log;
+    const head = this.#request?.head;
+    if (head !== undefined && info !== undefined) {
+      this.#reason ||= "the client left";
+      info(this.#accessLine(head));
+    }
+    debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
+  }
+  /** What a handler did wrong. */
+  #noteMistake(error: unknown, { method, target }: HttpRequest, where = ""): void {
+    const what = `${where}${method} ${target}${this.#from()}: ${describe(error)}`;
+    this.#shared.notes.add("error", "Errors of handlers", what);
   }
 }
 
@@ -2750,7 +3101,8 @@ export interface Server extends AsyncDisposable {
   /** Settles when the server was stopped and the last connection is gone. */
   readonly finished: Promise<void>;
   /** Stops accepting, closes idle connections, lets running requests finish, and cuts off what is
-   * left after `graceSeconds` (default 10). Settles with `finished`. */
+   * left after `graceSeconds` (default 10). A further call can make that sooner, not later. Settles
+   * with `finished`. */
   shutdown(graceSeconds?: number): Promise<void>;
 }
 
@@ -2823,7 +3175,8 @@ function harmless(log: Logger): Logger {
     if (log[name] === undefined) return undefined;
     return (message: string) => {
       try {
-        log[name]?.(message);
+        const result: unknown = log[name]?.(message);
+        if (isPromise(result)) result.catch(() => {});
       } catch { /* There is nowhere left to tell it. */ }
     };
   };
@@ -2835,6 +3188,7 @@ class HttpServer implements Server, Shared {
   readonly settings: Settings;
   readonly onError: ServeOptions["onError"];
   readonly log: Logger;
+  readonly notes: BoundedLog;
   readonly clock: Clock;
   readonly parsers: HeadParser[] = [];
   readonly addr: { hostname: string; port: number };
@@ -2852,7 +3206,11 @@ class HttpServer implements Server, Shared {
   #cutOff = false;
   #done!: () => void;
   #accepting = true;
-  #timers: ReturnType<typeof setTimeout>[] = [];
+  /** Set once a stop was asked for. */
+  #stopTimer: ReturnType<typeof setTimeout> | undefined;
+  /** When what still runs is cut off. */
+  #cutAt = Infinity;
+  #cutTimer: ReturnType<typeof setTimeout> | undefined;
   readonly #alive: ReturnType<typeof setInterval>;
 
   constructor(listener: Listener, handler: Handler, options: ServeOptions) {
@@ -2860,6 +3218,7 @@ class HttpServer implements Server, Shared {
     this.settings = checkSettings(options);
     this.onError = options.onError;
     this.log = harmless(options.log ?? {});
+    this.notes = new BoundedLog(this.log);
     this.addr = listener.addr;
     this.finished = new Promise((resolve) => this.#done = resolve);
     this.clock = new Clock((before, now) => this.#checkDeadlines(before, now));
@@ -2895,7 +3254,10 @@ class HttpServer implements Server, Shared {
       }
       if (connection === null) break;
       pause = ACCEPT_PAUSE.first;
-      this.log.debug?.("Client Connected");
+      if (this.log.debug !== undefined) {
+        const { remoteAddress, remotePort } = connection;
+        this.log.debug(`Client Connected (from ${remoteAddress}:${remotePort})`);
+      }
       const permit = this.#permits.acquire();
       if (permit === undefined) {
         this.#serve(connection);
@@ -2912,7 +3274,7 @@ class HttpServer implements Server, Shared {
       await new Promise<void>((resolve) => {
         this.#goOn = resolve;
         void served.then(resolve);
-        if (this.#timers.length > 0) resolve();
+        if (this.#stopTimer !== undefined) resolve();
       });
       this.crowded = false;
     }
@@ -2961,15 +3323,20 @@ class HttpServer implements Server, Shared {
   }
 
   shutdown(graceSeconds: number = GRACE): Promise<void> {
-    if (this.#timers.length > 0) return this.finished;
+    const cutAt = performance.now() + graceSeconds * 1000;
+    if (!(cutAt >= this.#cutAt)) {
+      this.#cutAt = cutAt;
+      clearTimeout(this.#cutTimer);
+      const wait = Math.min(graceSeconds * 1000, LONGEST_TIMER);
+      this.#cutTimer = setTimeout(() => this.#cutAllOff(), wait);
+    }
+    if (this.#stopTimer !== undefined) return this.finished;
     this.log.info?.("Shutting down...");
     // Whoever waits for a permit is taken in before the port goes. Until then connections are kept,
     // lest their clients open new ones: the kernel resets those that come between the last look at
     // the port and its end. That is short in an immediate, which follows a look at all sockets.
-    this.#timers = [
-      setTimeout(() => setImmediate(() => this.#stopAccepting()), this.crowded ? TICK : 0),
-      setTimeout(() => this.#cutAllOff(), Math.min(graceSeconds * 1000, LONGEST_TIMER)),
-    ];
+    const stop = () => setImmediate(() => this.#stopAccepting());
+    this.#stopTimer = setTimeout(stop, this.crowded ? TICK : 0);
     this.#goOn();
     return this.finished;
   }
@@ -2995,9 +3362,11 @@ class HttpServer implements Server, Shared {
   }
   #checkFinished(): void {
     if (!this.stopping || this.#accepting || this.#connections.size + this.#queued > 0) return;
-    for (const timer of this.#timers) clearTimeout(timer);
+    clearTimeout(this.#stopTimer);
+    clearTimeout(this.#cutTimer);
     clearInterval(this.#alive);
     this.clock.stop();
+    this.notes.flush();
     this.log.info?.("Stopped");
     this.#done();
   }
@@ -3197,6 +3566,11 @@ async function main(): Promise<void> {
     return handler(request);
   };
   const lines = new LineLog();
+  // `bun --hot` runs an edited file in the same process, where the server before still has the port.
+  const running = globalThis as { "server.ts"?: Server };
+  const before = running["server.ts"];
+  running["server.ts"] = undefined;
+  await before?.shutdown(0);
   let server: Server;
   try {
     server = serve(delay > 0 ? delayed : handler, { ...options, log: lines.at(level) });
@@ -3206,6 +3580,7 @@ async function main(): Promise<void> {
     console.error(`Cannot listen at --hostname ${hostname} --port ${port}: ${reason}`);
     process.exit(1);
   }
+  running["server.ts"] = server;
   let stopping = false;
   const stop = () => {
     if (stopping) process.exit(1); // A second signal: at once.
@@ -3215,6 +3590,9 @@ async function main(): Promise<void> {
   process.on("SIGINT", stop);
   process.on("SIGTERM", stop);
   await server.finished;
+  process.off("SIGINT", stop);
+  process.off("SIGTERM", stop);
+  if (running["server.ts"] !== server) return; // Another has taken its place.
   await lines.finish();
   process.exit(0);
 }

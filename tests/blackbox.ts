@@ -190,7 +190,7 @@ export const SCENARIOS: Scenario[] = [
     assertEquals(await client.rest(), "");
     const seconds = (performance.now() - start) / 1000;
     assert(seconds > 0.49 && seconds < 1.2, `after ${seconds} s`);
-    await server.logged(/ - ERROR - Connection closed due to idle timeout/);
+    await server.logged(/ - INFO - Connection closed due to idle timeout \(from 127/);
   }],
 
   ["bad input is 400 and one line in the log, escaped", async (runtime) => {
@@ -203,10 +203,10 @@ export const SCENARIOS: Scenario[] = [
     for (const text of bad) {
       assertMatch(await exchange(server.port, text), /^HTTP\/1\.1 400 Bad Request\r\n/);
     }
-    await server.logged(/(.*ERROR - Malformed .*\n){3}$/);
+    await server.logged(/(.* - INFO - \S+ "[^"]*" 400: Malformed .*\n){3}$/);
     const json = request("POST", "/", `${CLOSE}Content-Type: application/json\r\n`, "{\x1b\n}");
     assertMatch(await exchange(server.port, json), /^HTTP\/1\.1 400 Bad Request\r\n/);
-    await server.logged(/ERROR - Invalid JSON/);
+    await server.logged(/ - INFO - \S+ "POST \/ HTTP\/1\.1" 400 \d+ \d+ ms: Invalid JSON/);
     // deno-lint-ignore no-control-regex -- these are what must not be there
     assert(!/[\x00-\x09\x0b-\x1f\x7f]/.test(server.log));
   }],
@@ -355,7 +355,7 @@ export const SCENARIOS: Scenario[] = [
         output("curl", ["-sS", "-m", "10", ...show, ...args, url]);
       assertEquals(await curl("--cacert", `${folder}/ca.pem`), "200 1.1 0");
       await assertRejects(() => curl(), Error, "curl failed");
-      await server.logged(/ - ERROR - TLS handshake failed: .* \(from 127\.0\.0\.1:\d+\)\n/);
+      await server.logged(/ - INFO - TLS handshake failed: .* \(from 127\.0\.0\.1:\d+\)\n/);
     });
   }, { needs: "curl", plain: true }],
 
@@ -363,7 +363,7 @@ export const SCENARIOS: Scenario[] = [
     await overTls(async () => {
       await using server = await Process.start(runtime);
       await reset(server.port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 100);
-      await server.logged(/ - ERROR - TLS handshake failed: the client does not speak TLS \(from /);
+      await server.logged(/ - INFO - TLS handshake failed: the client does not speak TLS \(from /);
     });
   }, { needs: "openssl", plain: true }],
 

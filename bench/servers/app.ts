@@ -86,15 +86,19 @@ export function isJson(type: string | null | undefined): boolean {
 export function withId(json: string): string {
   const value = JSON.parse(json);
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error();
-  if (isTooDeep(value, MAX_DEPTH)) throw new Error("too deep");
-  return JSON.stringify({ ...value, id: 1 }, null, 2);
+  const added = indentation(value);
+  if (added === Infinity) throw new Error("too deep");
+  const space = added > MAX_INDENTATION * json.length + 1024 ? 0 : 2;
+  return JSON.stringify({ ...value, id: 1 }, null, space);
 }
 
 // As handlers.ts has it: the comparison is of servers, so the application's own cost is the same.
-const MAX_DEPTH = 1000;
-/** Whether a value from JSON has objects or arrays nested in more than so many levels. */
-function isTooDeep(value: unknown, levels: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
+const MAX_DEPTH = 1000, MAX_INDENTATION = 8;
+function indentation(value: unknown, depth = 0): number {
+  if (typeof value !== "object" || value === null) return 0;
+  if (depth === MAX_DEPTH) return Infinity;
   const inner: unknown[] = Array.isArray(value) ? value : Object.values(value);
-  return levels === 0 || inner.some((one) => isTooDeep(one, levels - 1));
+  let bytes = inner.length * (2 * depth + 3) + 2 * depth + 1;
+  for (const one of inner) bytes += indentation(one, depth + 1);
+  return bytes;
 }
