@@ -380,6 +380,7 @@ class DenoConnection implements Connection {
 class TlsConnection implements Connection {
   readonly encrypted = true;
   readonly #tcp: DenoConnection;
+  readonly #stream: Duplex;
   readonly #tls: TLSSocket;
   readonly remoteAddress: string;
   readonly remotePort: number;
@@ -388,6 +389,7 @@ class TlsConnection implements Connection {
   #isSecure = false;
   #isWriting = false;
   #closed = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #failure: Error | undefined;
   /** Lets the read that waits look again. */
   #wake = () => {};
@@ -397,7 +399,8 @@ class TlsConnection implements Connection {
     this.remoteAddress = tcp.remoteAddress;
     this.remotePort = tcp.remotePort;
     const { TLSSocket } = process.getBuiltinModule("node:tls");
-    this.#tls = new TLSSocket(streamOf(tcp) as Socket, {
+    this.#stream = streamOf(tcp);
+    this.#tls = new TLSSocket(this.#stream as Socket, {
       isServer: true,
       secureContext,
       ALPNProtocols: ["http/1.1"],
@@ -444,18 +447,20 @@ class TlsConnection implements Connection {
   closeWrite(): Promise<void> {
     return new Promise((resolve) => this.#tls.end(resolve));
   }
-  /** Says so to a client that listens, as 9112 §9.8 has it, but does not wait for its answer. */
+  /** Says so to a client that listens (9112 §9.8), but does not wait for its answer. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    const close = () => {
-      clearTimeout(timer);
-      this.#tls.destroy();
-      this.#tcp.close();
-    };
-    const timer = setTimeout(close, TICK);
-    if (this.#isSecure && !this.#isWriting && !this.#tls.destroyed) this.#tls.end(close);
-    else close();
+    const isHeard = this.#isSecure && !this.#isWriting && !this.#stream.writableEnded;
+    if (!isHeard) return this.#giveUp();
+    this.#timer = setTimeout(() => this.#giveUp(), TICK);
+    this.#stream.on("finish", () => this.#giveUp());
+    this.#tls.end();
+  }
+  #giveUp(): void {
+    clearTimeout(this.#timer);
+    this.#tls.destroy();
+    this.#tcp.close();
   }
 }
 
@@ -631,8 +636,9 @@ class BunConnection implements Connection {
     const isUnsent = this.#writeBytes !== undefined;
     this.closed();
     // `end` would wait for a TLS client to close its side as well, for about 10 s. `close` waits too,
-    // if what was written can't be sent, which a reset does not.
+    // but only if what was written can't be sent, which a reset does not.
     if (isUnsent) return this.#socket.terminate();
+    if (this.encrypted) this.#socket.shutdown(); // 9112 §9.8
     this.#socket.close();
     if (!this.#isGone) setTimeout(() => this.#socket.terminate(), TICK);
   }
