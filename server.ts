@@ -484,6 +484,7 @@ function streamOf(connection: Connection): Duplex {
       done(error);
     },
   });
+  stream.on("error", () => {}); // TLS is told, too.
   return stream;
 }
 
