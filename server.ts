@@ -263,6 +263,8 @@ export async function writeAll(connection: Connection, bytes: Uint8Array): Promi
   }
 }
 
+const CLOSED = "the connection is closed";
+
 /** What a read or a write rejects with when a client and this side found no way to speak TLS. */
 class TlsError extends Error {
   /** Whether the client has just gone, as those that look whether the port is open do. */
@@ -412,11 +414,12 @@ class TlsConnection implements Connection {
       this.#failure = this.#isSecure ? error : new TlsError(error.message);
     });
     this.#tls.on("close", () => {
-      this.#failure ??= new Error("the connection is closed");
+      this.#failure ??= new Error(CLOSED);
       this.#wake();
     });
   }
   read(buffer: Uint8Array): number | null | Promise<number | null> {
+    if (this.#closed) return Promise.reject(new Error(CLOSED));
     const chunk: Uint8Array | null = this.#rest ?? this.#tls.read();
     if (chunk !== null) {
       const count = Math.min(chunk.length, buffer.length);
@@ -451,6 +454,7 @@ class TlsConnection implements Connection {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#wake();
     const isHeard = this.#isSecure && !this.#isWriting && !this.#stream.writableEnded;
     if (!isHeard) return this.#giveUp();
     this.#timer = setTimeout(() => this.#giveUp(), TICK);
@@ -693,7 +697,7 @@ class BunConnection implements Connection {
     this.#readBuffer = this.#writeBytes = undefined;
   }
   #error(): Error {
-    return this.#failure ?? new Error("the connection is closed");
+    return this.#failure ?? new Error(CLOSED);
   }
 }
 
@@ -2389,7 +2393,7 @@ class Clock implements Now {
 /** What many clients can bring about is told a few times a second, and then how often it was. */
 class BoundedLog {
   readonly #log: Logger;
-  readonly #counts = new Map<string, number>();
+  readonly #kinds = new Map<string, { level: "error" | "info"; count: number }>();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(log: Logger) {
@@ -2398,19 +2402,19 @@ class BoundedLog {
   /** A line of a certain kind, which is named if there are too many. */
   add(level: "error" | "info", kind: string, message: string): void {
     if (this.#log[level] === undefined) return;
-    const count = (this.#counts.get(kind) ?? 0) + 1;
-    this.#counts.set(kind, count);
+    const known = this.#kinds.get(kind) ?? { level, count: 0 };
+    if (++known.count <= LINES_A_SECOND) this.#log[level](message);
+    this.#kinds.set(kind, known);
     this.#timer ??= setTimeout(() => this.flush(), 1000);
-    if (count <= LINES_A_SECOND) this.#log[level](message);
   }
   /** Tells how many were not told, and begins to count anew. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    for (const [kind, count] of this.#counts) {
-      if (count > LINES_A_SECOND) this.#log.info?.(`${kind}: ${count - LINES_A_SECOND} more`);
+    for (const [kind, { level, count }] of this.#kinds) {
+      if (count > LINES_A_SECOND) this.#log[level]?.(`${kind}: ${count - LINES_A_SECOND} more`);
     }
-    this.#counts.clear();
+    this.#kinds.clear();
   }
 }
 
@@ -2747,10 +2751,7 @@ class HttpConnection implements Patience {
     const request = this.#request;
     if (this.#awaits !== undefined || request === undefined) return;
     this.#input.watch((error) => {
-      if (error !== undefined) {
-        if (!this.#closed) this.#noteLoss();
-        return this.close(error);
-      }
+      if (error !== undefined) return this.#lose(error);
       if (this.#request !== request) return;
       // It may have left, or only have sent all that it wanted to: then it gets its answer, and a
       // stream may not be silent for long.
@@ -2803,7 +2804,7 @@ class HttpConnection implements Patience {
 
   /** Waits for a handler; meanwhile the answers to the requests before leave. */
   #settled<T>(returned: Promise<T>): Promise<T> {
-    this.#output.flush()?.catch((error) => this.close(error));
+    this.#output.flush()?.catch((error) => this.#lose(error));
     return returned;
   }
   /** The answer to what a handler threw. */
@@ -2942,10 +2943,11 @@ class HttpConnection implements Patience {
     try {
       while (this.#sent !== length) {
         await this.#output.flush();
-        await this.step();
+        const step = this.step();
+        if (step !== undefined) await step;
         if (request.isGone) this.writing();
         const { done, value } = await source.next();
-        if (this.#closed) throw new Error("The connection is closed");
+        if (this.#closed) throw new Error(CLOSED);
         if (done) break;
         if (!(value instanceof Uint8Array)) {
           throw new TypeError("A streamed body must be made of Uint8Array pieces");
@@ -2993,16 +2995,22 @@ class HttpConnection implements Patience {
     await this.#output.flush();
     if (lingers || !this.#input.empty || this.#connection.encrypted) await this.#linger(NOTHING);
   }
+  /** The client has left while its request was handled. */
+  #lose(error: unknown): void {
+    if (!this.#closed) this.#noteLoss(error);
+    this.close(error);
+  }
   /** Answers what can't be served, if it can be answered. */
   async #refuse(error: unknown): Promise<void> {
     try {
       if (this.#late !== undefined) return await drain(this.#connection);
       if (this.#closed) return;
       if (error instanceof TlsError && !error.isGone) return this.#note(visible(error.message));
-      if (!(error instanceof HttpError) || this.#answering) return this.#noteLoss(error);
-      this.#noteRefusal(error);
+      const isLost = !(error instanceof HttpError) || this.#answering;
+      if (isLost) this.#noteLoss(error);
+      else this.#noteRefusal(error);
       await this.#output.flush();
-      await this.#linger(this.#refusal(error));
+      if (!isLost) await this.#linger(this.#refusal(error));
     } catch { /* The client did not wait for it. */ }
   }
   #refusal(error: HttpError): Uint8Array {
@@ -3030,12 +3038,11 @@ class HttpConnection implements Patience {
   }
   #accessLine({ method, target, protocol }: Head): string {
     const milliseconds = Math.max(0, Date.now() - this.#started);
-    const line = `${this.#peer} "${method} ${target} ${protocol}" ${
-      this.#status || "-"
-    } ${this.#sent}`;
     const reason = this.#reason && `: ${this.#reason}`;
     this.#reason = "";
-    return `${line} ${milliseconds} ms${reason}`;
+    const line = `"${method} ${target} ${protocol}"`;
+    const answer = `${this.#status || "-"} ${this.#sent} ${milliseconds} ms`;
+    return `${this.#peer} ${line} ${answer}${reason}`;
   }
   /** Something that happened to the connection. */
   #note(what: string): void {
