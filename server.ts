@@ -177,8 +177,14 @@ const LINGER_TIME = 2000;
 const LINGER_BYTES = 16777216;
 /** ... so many at a time. */
 const LINGER_PIECE = 16384;
-/** Things that are done for one connection, such as a request, before others get their turn. */
+/** What may be done for one connection before others get their turn: a request, a piece of content. */
 const STEPS_A_TURN = 32;
+/** As many steps is a KiB of chunk sizes worth, since there may be 200. */
+const STEPS_FOR_CHUNKS = 4;
+/** Milliseconds without anybody that gives way, after which there is time for all ... */
+const SOME_TURNS = 5;
+/** ... and those in which somebody always does, after which Deno has to be made to look for others. */
+const MANY_TURNS = 20;
 /** Log lines of one kind in a second, if clients can bring them about; more are counted. */
 const LINES_A_SECOND = 10;
 /** Seconds that running requests get to finish when the server stops: Docker kills after so many. */
@@ -797,6 +803,35 @@ async function drain(connection: Connection): Promise<void> {
     count = await connection.read(waste);
   }
 }
+
+/**
+ * Lets everybody else have a turn of the event loop. As long as somebody has something to do in each
+ * turn, Deno asks the kernel for news in every 61st alone. So when that has gone on for a while, all
+ * who give way wait for the same timer, and then it does.
+ */
+class Turns {
+  #since = 0;
+  #last = 0;
+  #pause: Promise<void> | undefined;
+
+  next(): Promise<void> {
+    if (this.#pause !== undefined) return this.#pause;
+    const now = performance.now();
+    if (now - this.#last > SOME_TURNS) this.#since = now;
+    this.#last = now;
+    if (typeof Bun !== "undefined" || now - this.#since < MANY_TURNS) {
+      return new Promise((resolve) => setImmediate(resolve));
+    }
+    return this.#pause = new Promise((resolve) =>
+      setTimeout(() => {
+        this.#pause = undefined;
+        this.#last = 0;
+        resolve();
+      }, 1)
+    );
+  }
+}
+const turns = new Turns();
 
 /** Writes some bytes to the standard error, and tells how many. Unlike `process.stderr`, which stops
  * the whole process on Deno, and gathers without bound on Bun, it waits for a reader that is slow. */
@@ -1437,6 +1472,10 @@ class Input {
     this.end += count ?? 0;
     return count !== null;
   }
+  /** Whether all that had come was read: the next read has to wait, and others have their turn. */
+  get isDrained(): boolean {
+    return this.end < this.bytes.length;
+  }
   /** Reads past the buffer, which must be empty, straight to where the bytes are wanted. */
   readInto(target: Uint8Array): number | null | Promise<number | null> {
     return this.#connection.read(target);
@@ -1577,8 +1616,8 @@ function badChunk(why: string): HttpError {
 
 /** What content, in or out, needs of the connection: somebody who looks at the clock. */
 interface Patience {
-  /** One more thing was done without waiting. When these are many, others get their turn first. */
-  step(): Promise<void> | undefined;
+  /** Something is done without waiting. When that is much, others get their turn before. */
+  step(size?: number): Promise<void> | undefined;
   /** Writing has to wait for the client from now on; it has not any more. */
   writing(): void;
   written(): void;
@@ -1696,7 +1735,11 @@ class Body {
     let count = 0;
     do { // What has come is taken, of however many chunks; only the first bytes are waited for.
       if (this.#left === 0) {
-        if (input.empty) input.took(await this.#wait(input.read()));
+        if (input.empty) {
+          input.took(await this.#wait(input.read()));
+          const step = this.#patience.step(STEPS_FOR_CHUNKS);
+          if (step !== undefined) await step;
+        }
         this.#readChunkLines(this.#chunks!);
         continue;
       }
@@ -2600,6 +2643,7 @@ class HttpConnection implements Patience {
           const count = typeof read === "number" ? read : await read;
           this.resumed();
           if (!this.#input.took(count)) return await this.#ended();
+          if (this.#input.isDrained) this.#steps = 0;
           head = this.#nextHead();
         }
 
@@ -2678,11 +2722,12 @@ class HttpConnection implements Patience {
 
   // Time
 
-  /** A client that has much to be done, and waits for nothing, does not keep others waiting. */
-  step(): Promise<void> | undefined {
-    if (++this.#steps < STEPS_A_TURN) return undefined;
+  /** A client that has much to be done, and never waits, does not keep others waiting. */
+  step(size = 1): Promise<void> | undefined {
+    this.#steps += size;
+    if (this.#steps < STEPS_A_TURN) return undefined;
     this.#steps = 0;
-    return new Promise((resolve) => setImmediate(resolve));
+    return turns.next();
   }
   #await(what: Awaited, time: number): void {
     this.#awaits = what;
@@ -3402,7 +3447,7 @@ const USAGE = `Usage: server.ts [options]
   --tls-cert FILE          certificate chain in PEM, for HTTPS
   --tls-key FILE           its private key in PEM
   --max-connections NUMBER connections served at the same time (1024)
-  --idle-timeout SECONDS   without a byte, until a connection is closed (30)
+  --idle-timeout SECONDS   to wait for a client to send or take a byte (30)
   --request-timeout SECONDS for a request to arrive (60)
   --max-header-size BYTES  of a request line and its fields (16384)
   --max-body-size BYTES    of a request body (1048576)
