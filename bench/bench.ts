@@ -26,7 +26,7 @@ import {
   type Workload,
   WORKLOADS,
 } from "./plan.ts";
-import { chart, cut, report, Results } from "./report.ts";
+import { chart, MAIN, report, Results, writePart } from "./report.ts";
 
 const USAGE = `Usage: deno task bench [options]
 
@@ -116,7 +116,7 @@ async function measure(
   const cpu = (process.cpu - cpuBefore) / requests * 1e6;
   const failed = workload.name === "close" ? errors : errors + closed; // it asked for that
   if (failed > 0) throw new Error(`wrk saw ${failed} errors in ${requests} requests`);
-  const sample = { cpu, rate: requests / took, memory: process.memory, perConnection };
+  const sample = { cpu, rate: requests / took, perConnection };
   return workload.count > 1 ? sample : { ...sample, p50, p99 }; // wrk gets those wrong
 }
 
@@ -167,11 +167,10 @@ async function main(): Promise<void> {
   const text = report(results, { rounds, seconds });
   console.log(text);
   if (!partial) {
-    const at = (name: string) => new URL(name, import.meta.url);
-    const [, scaling] = cut(at("results.md")); // the section that scaling.ts wrote stays
-    await Deno.writeTextFile(at("results.md"), scaling ? `${text}\n${scaling}` : text);
-    await Deno.writeTextFile(at("results.svg"), chart(results));
-    outputOf(Deno.execPath(), "fmt", at("results.md").pathname, at("results.svg").pathname);
+    const svg = new URL("results.svg", import.meta.url);
+    await Deno.writeTextFile(svg, chart(results));
+    outputOf(Deno.execPath(), "fmt", svg.pathname);
+    await writePart(MAIN, text);
   }
   if (failed) Deno.exit(1);
 }

@@ -62,13 +62,17 @@ export class ServerProcess implements AsyncDisposable {
     this.#child.status.then(() => this.#ended = true);
     ServerProcess.#running.add(this);
   }
-  /** Sends a request until it is answered, from the start on; tells how many seconds that took. */
-  async firstAnswer(port: number, request: Uint8Array): Promise<number> {
+  /** Sends a request until it is answered, from the start on; tells how many seconds that took. With
+   * the certificate of an authority, over TLS. */
+  async firstAnswer(port: number, request: Uint8Array, authority?: string): Promise<number> {
+    const address = { hostname: "127.0.0.1", port };
     const start = performance.now();
     while (performance.now() - start < 20_000) {
       if (this.#ended) throw new Error(Deno.readTextFileSync(`${this.directory}/log`).trim());
       try {
-        using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+        using connection = authority === undefined
+          ? await Deno.connect(address)
+          : await Deno.connectTls({ ...address, caCerts: [authority] });
         await ask(connection, request);
         return (performance.now() - start) / 1000;
       } catch (error) {
@@ -149,7 +153,7 @@ export interface Answer {
 }
 
 /** Sends bytes and reads `count` answers, which must tell their lengths. */
-export async function ask(tcp: Deno.TcpConn, request: Uint8Array, count = 1): Promise<Answer[]> {
+export async function ask(tcp: Deno.Conn, request: Uint8Array, count = 1): Promise<Answer[]> {
   const sending = (async () => {
     for (let sent = 0; sent < request.length;) sent += await tcp.write(request.subarray(sent));
   })();

@@ -24,6 +24,8 @@ export interface Workload {
   log: boolean;
   /** Only the time to the first answer counts. */
   startOnly: boolean;
+  /** The files of a certificate and its key, for a server that speaks TLS. */
+  tls?: { cert: string; key: string };
 }
 
 const BROWSER = `sec-ch-ua: "Chromium";v="140", "Not=A?Brand";v="24", "Google Chrome";v="140"\r
@@ -102,8 +104,10 @@ export interface Server {
   /** What it takes part in, by name. */
   workloads: string[];
   /** How it is started. */
-  command(port: number, workload: Workload, directory: string): string[];
+  command(port: number, how: How, directory: string): string[];
 }
+/** What a server needs to know of the workload. */
+export type How = Pick<Workload, "app" | "log" | "tls">;
 
 // The programs themselves: what is on the path may be a script that starts them.
 const bun = outputOf("bun", "-e", "console.log(process.execPath)");
@@ -118,6 +122,23 @@ const GETS = ["get", "get512", "browser"];
 const SIMPLE = [...GETS, "close", "pipeline", "idle", "start"];
 const RIVALS = ALL.filter((name) => name !== "log");
 
+/** How a checkout of this project starts its server, with its limits as wide as the others' are. */
+export function commandOf(
+  runtime: "Deno" | "Bun",
+  program: string,
+  port: number,
+  { log, tls }: How,
+): string[] {
+  return [
+    ...RUN[runtime],
+    program,
+    `--port=${port}`,
+    `--log-level=${log ? "info" : "silent"}`,
+    "--max-connections=10000", // as many as the others take, and as patiently
+    "--idle-timeout=255",
+    ...(tls ? [`--tls-cert=${tls.cert}`, `--tls-key=${tls.key}`] : []),
+  ];
+}
 function own(runtime: "Deno" | "Bun"): Server {
   return {
     name: runtime.toLowerCase(),
@@ -125,15 +146,10 @@ function own(runtime: "Deno" | "Bun"): Server {
     runtime,
     role: "this",
     workloads: ALL,
-    command: (port, { app, log }) =>
-      app === "bodies" ? [...RUN[runtime], file("servers/bodies.ts"), `${port}`] : [
-        ...RUN[runtime],
-        file("../server.ts"),
-        `--port=${port}`,
-        `--log-level=${log ? "info" : "silent"}`,
-        "--max-connections=10000", // as many as the others take, and as patiently
-        "--idle-timeout=255",
-      ],
+    command: (port, how) =>
+      how.app === "bodies"
+        ? [...RUN[runtime], file("servers/bodies.ts"), `${port}`]
+        : commandOf(runtime, file("../server.ts"), port, how),
   };
 }
 function other(
@@ -144,11 +160,12 @@ function other(
   program: string,
   workloads = RIVALS,
 ): Server {
-  const command = (port: number, { app }: Workload) => [
+  const command = (port: number, { app, tls }: How) => [
     ...RUN[runtime],
     file(`servers/${program}.ts`),
     `${port}`,
     app,
+    ...(tls ? [tls.cert, tls.key] : []),
   ];
   return { name, title, runtime, role, workloads, command };
 }
@@ -199,22 +216,21 @@ export interface Sample {
   /** Latencies in microseconds. */
   p50: number;
   p99: number;
-  /** Resident bytes after the run. */
-  memory: number;
   /** Bytes that an idle connection adds. */
   perConnection: number;
   /** Milliseconds from start to first answer. */
   start: number;
 }
 
-/** A figure of this server that is to be no more than so many times another's. */
+/** A figure of this server that is to be no more than so many times another's; the requests a second
+ * are to be no less. */
 export interface Target {
   title: string;
   workload: string;
   figure: keyof Sample;
   /** The other: a server of the same runtime, or this server in another workload. */
   against: "rival" | "floor" | "get";
-  most: { Deno: number; Bun: number };
+  bound: { Deno: number; Bun: number };
 }
 
 function target(
@@ -225,18 +241,26 @@ function target(
   figure: keyof Sample = "cpu",
   against: Target["against"] = "rival",
 ): Target {
-  return { title, workload, figure, against, most: { Deno: deno, Bun: bun } };
+  return { title, workload, figure, against, bound: { Deno: deno, Bun: bun } };
 }
 const MICROSECONDS = "CPU time a request";
 export const TARGETS: Target[] = [
   target(`${MICROSECONDS}: GET, 64 connections`, "get", 0.92, 0.70),
+  target(`${MICROSECONDS}: GET, 512 connections`, "get512", 1.00, 1.00),
   target(`${MICROSECONDS}: GET with a browser's header fields`, "browser", 1.00, 0.80),
   target(`${MICROSECONDS}: POST of 100 bytes of JSON`, "json100", 1.00, 0.80),
+  target(`${MICROSECONDS}: POST of 10 KiB of JSON`, "json10k", 1.00, 1.00),
   target(`${MICROSECONDS}: 16 GETs pipelined`, "pipeline", 0.15, 0.15),
   target(`${MICROSECONDS}: a new connection each`, "close", 1.00, 1.00),
   target(`${MICROSECONDS}: response of 1 MiB`, "download", 1.00, 1.00),
   target(`${MICROSECONDS}: upload of 1 MiB`, "upload", 1.00, 1.00),
+  target(`${MICROSECONDS}: GET beside idle connections`, "idle", 1.00, 1.00),
+  target("Requests a second, 64 connections", "get", 1.0, 1.0, "rate"),
+  target("Requests a second, 512 connections", "get512", 1.0, 1.0, "rate"),
+  target("Median latency, 64 connections", "get", 1.0, 1.0, "p50"),
+  target("Median latency, 512 connections", "get512", 1.0, 1.0, "p50"),
   target("99th percentile of latency, 64 connections", "get", 1.0, 1.0, "p99"),
+  target("99th percentile of latency, 512 connections", "get512", 1.0, 1.0, "p99"),
   target("Memory of an idle connection", "idle", 0.5, 1.5, "perConnection"),
   target("Time from start to first answer", "start", 1.0, 1.0, "start"),
   target("CPU time of a GET, to the runtime's floor", "get", 1.12, 1.12, "cpu", "floor"),

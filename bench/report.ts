@@ -37,19 +37,19 @@ export class Results {
   }
 }
 
-/** The heading under which scaling.ts writes. */
-export const SCALING = "## Scaling";
+/** The parts of results.md, each of which another program writes: how they begin. */
+export const MAIN = "# What a request costs", FAIRNESS = "## Fairness", SCALING = "## Scaling";
+const PARTS = [MAIN, FAIRNESS, SCALING];
 
-/** What a file has before that heading, and from it on. */
-export function cut(file: URL): [string, string] {
-  let text = "";
-  try {
-    text = Deno.readTextFileSync(file);
-  } catch { /* there is none yet */ }
-  const at = text.indexOf(SCALING);
-  return at < 0
-    ? [text === "" ? "" : `${text.trimEnd()}\n\n`, ""]
-    : [text.slice(0, at), text.slice(at)];
+/** Writes a part of results.md, and leaves the others as they are. */
+export async function writePart(part: string, text: string): Promise<void> {
+  const file = new URL("results.md", import.meta.url);
+  const old = (await Deno.readTextFile(file)).split(/^(?=## (?:Fairness|Scaling)$)/m);
+  const parts = PARTS.map((one) =>
+    one === part ? text : old.find((it) => it.startsWith(one)) ?? ""
+  );
+  await Deno.writeTextFile(file, parts.filter(Boolean).join("\n"));
+  outputOf(Deno.execPath(), "fmt", file.pathname);
 }
 
 const find = (runtime: Runtime | undefined, role: Server["role"]) =>
@@ -64,7 +64,7 @@ export function show(
 
 export function table(rows: string[][]): string {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  const isText = widths.map((_, i) => i === 0 || /^[A-Za-z]/.test(rows[1]?.[i] ?? ""));
+  const isText = widths.map((_, i) => i === 0 || /^[*`]*[A-Za-z]/.test(rows[1]?.[i] ?? ""));
   const cell = (text: string, i: number) =>
     isText[i] ? text.padEnd(widths[i]) : text.padStart(widths[i]);
   const line = (row: string[]) => `| ${row.map(cell).join(" | ")} |`;
@@ -75,8 +75,8 @@ export function table(rows: string[][]): string {
 }
 
 function targetTable(results: Results): string {
-  const rows = [["target", "runtime", "this", "other", "ratio", "at most", "met"]];
-  for (const { title, workload, figure, against, most } of TARGETS) {
+  const rows = [["target", "runtime", "this", "other", "ratio", "bound", "met"]];
+  for (const { title, workload, figure, against, bound } of TARGETS) {
     for (const runtime of RUNTIMES) {
       const own = find(runtime, "this");
       const other: [string, Server | undefined] = against === "get"
@@ -86,8 +86,11 @@ function targetTable(results: Results): string {
       const theirs = results.get(...other, figure);
       if (Number.isNaN(mine / theirs)) continue;
       const ratio = results.ratio(figure, [workload, own], other);
-      const met = Number.isNaN(ratio) ? "–" : ratio <= most[runtime] ? "yes" : "**no**";
-      const cells = [show(mine), show(theirs), show(ratio, 2), show(most[runtime], 2), met];
+      const limit = bound[runtime], isLeast = figure === "rate";
+      const isMet = isLeast ? ratio >= limit : ratio <= limit;
+      const met = Number.isNaN(ratio) ? "–" : isMet ? "yes" : "**no**";
+      const allowed = `${isLeast ? "≥" : "≤"} ${show(limit, 2)}`;
+      const cells = [show(mine), show(theirs), show(ratio, 2), allowed, met];
       rows.push([title, runtime, ...cells]);
     }
   }
@@ -95,31 +98,34 @@ function targetTable(results: Results): string {
 }
 
 function workloadTable(results: Results, workload: string): string {
+  const loaded = ["CPU, µs", "ratio", "requests/s", "p50, ms", "p99, ms"];
   const heads = {
     start: ["start, ms"],
-    idle: ["CPU, µs", "ratio", "requests/s", "p50, ms", "p99, ms", "memory, MiB", "KiB each"],
-  }[workload] ?? ["CPU, µs", "ratio", "requests/s", "p50, ms", "p99, ms", "memory, MiB"];
+    idle: ["CPU, µs", "ratio", "KiB each"],
+    get: loaded,
+    get512: loaded,
+  }[workload] ?? ["CPU, µs", "ratio"];
   const rows = [["server", ...heads]];
   for (const server of SERVERS) {
     if (!results.has(workload, server)) continue;
     const get = (figure: keyof Sample) => results.get(workload, server, figure);
     const rival = find(server.runtime, "rival");
     const ratio = results.ratio("cpu", [workload, server], [workload, rival]);
-    const cells = workload === "start" ? [show(get("start"), 0)] : [
-      show(get("cpu")),
-      show(ratio, 2),
-      show(get("rate"), 0),
-      show(get("p50") / 1000, 2),
-      show(get("p99") / 1000, 2),
-      show(get("memory") / 2 ** 20, 0),
-    ];
-    if (workload === "idle") cells.push(show(get("perConnection") / 1024, 1));
-    rows.push([server.title, ...cells]);
+    const cells: Record<string, string> = {
+      "start, ms": show(get("start"), 0),
+      "CPU, µs": show(get("cpu")),
+      "ratio": show(ratio, 2),
+      "requests/s": show(get("rate"), 0),
+      "p50, ms": show(get("p50") / 1000, 2),
+      "p99, ms": show(get("p99") / 1000, 2),
+      "KiB each": show(get("perConnection") / 1024, 1),
+    };
+    rows.push([server.title, ...heads.map((head) => cells[head])]);
   }
   return table(rows);
 }
 
-function machine(): string {
+export function machine(): string {
   const [, model] = /model name\s*:\s*(.*)/.exec(Deno.readTextFileSync("/proc/cpuinfo")) ?? [];
   const versions = [
     `Deno ${Deno.version.deno}`,
@@ -162,7 +168,7 @@ moods. Ratios hold from machine to machine, better than other figures do.
 
 ## Targets
 
-CPU time and latency in µs, memory in bytes, start in ms. "Other" is \`Deno.serve\` or \`Bun.serve\`,
+CPU time and latency in µs, memory in bytes, start in ms. The bound is the ratio's. "Other" is \`Deno.serve\` or \`Bun.serve\`,
 where nothing else is said.
 
 ${targetTable(results)}
@@ -186,7 +192,7 @@ ${targetTable(results)}
   kept open, three connections would keep all others waiting. So it is in that workload alone.
 - \`Bun.serve\` closes a connection as it is asked to, but its answer does not say \`Connection: close\`.
   wrk counts each such end as an error, which is overlooked in that workload.
-- Latency is left out where requests are pipelined: wrk does not measure it rightly there.
+- A workload's table has the figures that a target is set for, and no others.
 - Connections are 64 where nothing else is said. An idle connection has had one answer before.
   The memory of one is what 6,000 add to 2,000, which got what memory the warm-up left.
 - This server's limit of connections and its idle timeout are raised, since the others have none as

@@ -20,7 +20,7 @@ import {
   WARM_UP,
 } from "./measure.ts";
 import { isInstalled, RUN, SERVERS } from "./plan.ts";
-import { cut, SCALING, show, table } from "./report.ts";
+import { SCALING, show, table, writePart } from "./report.ts";
 
 const USAGE = "Usage: deno task bench:scaling [--rounds NUMBER (3)] [--seconds NUMBER (3)]";
 const CONNECTIONS = [1, 10, 100, 1000, 10000];
@@ -164,7 +164,5 @@ ${shared}
 
 ${byProcesses}`;
 console.log(text);
-const results = new URL("results.md", import.meta.url);
-await Deno.writeTextFile(results, `${cut(results)[0]}${text}`);
-outputOf(Deno.execPath(), "fmt", results.pathname);
+await writePart(SCALING, text);
 Deno.exit();

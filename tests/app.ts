@@ -1,5 +1,6 @@
 /** A server for the tests that need other handlers than the application's: run it as server.ts. It
- * takes `--port`, `--max-connections`, `--backlog`, `--idle-timeout`, `--tls-cert` and `--tls-key`. */
+ * takes `--port`, `--max-connections`, `--backlog`, `--idle-timeout`, `--request-timeout`,
+ * `--tls-cert` and `--tls-key`. */
 
 import { readFileSync } from "node:fs";
 import process from "node:process";
@@ -15,6 +16,12 @@ async function* broken() {
   throw new Error("a broken stream");
 }
 
+/** All there at once: none has to be waited for. */
+async function* pieces() {
+  const piece = Uint8Array.of(120);
+  for (let i = 0; i < 2_000_000; i++) yield piece;
+}
+
 let running = 0, most = 0, turn = 0;
 
 const server = serve(async (request) => {
@@ -28,6 +35,11 @@ const server = serve(async (request) => {
       for await (const piece of request.body ?? []) size += piece.length;
       return { body: `${size}` };
     }
+    case "/pieces":
+      return { body: pieces() };
+    case "/work": // takes a tenth of a millisecond: more than its client needs to ask
+      for (const start = performance.now(); performance.now() < start + 0.1;);
+      return { body: "done" };
     case "/throw":
       throw new Error("a secret");
     case "/reject": // not an error at all
@@ -66,6 +78,7 @@ const server = serve(async (request) => {
   maxConnections: argument("--max-connections"),
   backlog: argument("--backlog"),
   idleTimeout: argument("--idle-timeout"),
+  requestTimeout: argument("--request-timeout"),
   maxBodySize: 64 * MIB,
   log: { info: console.error, error: console.error },
 });

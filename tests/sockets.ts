@@ -19,12 +19,16 @@ $new -keyout key.pem -out request.pem -subj /CN=localhost
 echo subjectAltName=IP:127.0.0.1 > names
 openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -days 2 -extfile names -out cert.pem`;
 
-/** Runs a scenario whose server and clients speak TLS; it is told the folder with the certificate, its
- * key and its authority: cert.pem, key.pem, ca.pem. */
+/** Makes a certificate, its key and its authority in a folder: cert.pem, key.pem, ca.pem. */
+export async function certify(folder: string): Promise<void> {
+  await output("sh", ["-ec", CERTIFICATES, "sh", folder]);
+}
+
+/** Runs a scenario whose server and clients speak TLS; it is told the folder with the certificate. */
 export async function overTls(run: (folder: string) => Promise<void>): Promise<void> {
   const folder = (await output("mktemp", ["-d"])).trim();
   try {
-    await output("sh", ["-ec", CERTIFICATES, "sh", folder]);
+    await certify(folder);
     const flags = ["--tls-cert", `${folder}/cert.pem`, "--tls-key", `${folder}/key.pem`];
     secured = { flags, authority: await output("cat", [`${folder}/ca.pem`]) };
     await run(folder);
@@ -32,6 +36,11 @@ export async function overTls(run: (folder: string) => Promise<void>): Promise<v
     secured = undefined;
     await output("rm", ["-r", folder]);
   }
+}
+
+/** What tells the client programs (bench/busy.ts, tests/greed.ts) to speak TLS, where a test does. */
+export function clientFlags(): string[] {
+  return secured === undefined ? [] : ["--tls"];
 }
 
 /** A raw TCP client, or one over TLS. What it sends and receives is text of one character a byte. */

@@ -1,7 +1,7 @@
 /**
  * The application of handlers.ts written for Fetch, for the servers that this one is compared with:
  * the same routes, header fields and checks. With `bodies` on the command line, an application that
- * sends and counts megabytes.
+ * sends and counts megabytes. With the files of a certificate and its key after that, over TLS.
  */
 
 import { createHash } from "node:crypto";
@@ -10,6 +10,11 @@ import process from "node:process";
 
 export const port = Number(process.argv[2]);
 const bodies = process.argv[3] === "bodies";
+/** For a server that is to speak TLS: the certificate and its key, as PEM texts. */
+export function tls(): { cert: string; key: string } | undefined {
+  const [cert, key] = process.argv.slice(4).map((file) => readFileSync(file, "utf8"));
+  return cert === undefined ? undefined : { cert, key };
+}
 
 const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), "utf8");
 const etag = (text: string) => `"${createHash("sha256").update(text).digest("base64")}"`;

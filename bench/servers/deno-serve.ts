@@ -1,4 +1,4 @@
 // Deno's own server.
-import { fetch, port } from "./app.ts";
+import { fetch, port, tls } from "./app.ts";
 
-Deno.serve({ hostname: "127.0.0.1", port, onListen: () => {} }, fetch);
+Deno.serve({ hostname: "127.0.0.1", port, ...tls(), onListen: () => {} }, fetch);
