@@ -504,7 +504,7 @@ class DenoListener implements Listener {
   #closed = false;
 
   constructor({ hostname, port, backlog, reusePort, tls }: ListenOptions) {
-    this.#secureContext = tls && process.getBuiltinModule("node:tls").createSecureContext(tls);
+    this.#secureContext = tls && secureContextOf(tls);
     this.#listener = Deno.listen({
       hostname: hostname!,
       port: port ?? SETTINGS.port.value,
@@ -535,6 +535,19 @@ class DenoListener implements Listener {
     if (!this.#closed) this.#listener.close();
     this.#closed = true;
   }
+}
+
+/** Deno would find out that they are of no use when the first client comes. */
+function secureContextOf({ cert, key }: { cert: string; key: string }): SecureContext {
+  const { createPrivateKey, X509Certificate } = process.getBuiltinModule("node:crypto");
+  let isPair: boolean;
+  try {
+    isPair = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+  } catch (error) {
+    throw new TypeError(`not a certificate and a key in PEM: ${(error as Error).message}`);
+  }
+  if (!isPair) throw new TypeError("the key is not that of the certificate");
+  return process.getBuiltinModule("node:tls").createSecureContext({ cert, key });
 }
 
 /** Whether there is too little of something for another connection, descriptors for example. */

@@ -22,11 +22,13 @@ import {
   type ServeOptions,
 } from "./server.ts";
 import { SCENARIOS } from "./tests/blackbox.ts";
+import { BUSY } from "./tests/busy.ts";
 import { BROWSED } from "./tests/browser.ts";
 import { FakeClock } from "./tests/clock.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
+import { GREEDY } from "./tests/greedy.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
@@ -1510,7 +1512,7 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
-const CASES = [...SCENARIOS, ...FAULTS];
+const CASES = [...SCENARIOS, ...FAULTS, ...BUSY, ...GREEDY];
 const OTHERS = [...EXAMPLES, ...PROXIED, ...PACKAGE, ...BROWSED, ...COMPARED];
 
 for (const runtime of RUNTIMES) {

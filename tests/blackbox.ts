@@ -383,6 +383,11 @@ export const SCENARIOS: Scenario[] = [
           /the certificate or its key can't be used: [^\n]+\n$/,
         ],
         [["--tls-cert", certificate, "--tls-key", certificate], 1, /can't be used: [^\n]+\n$/],
+        [
+          ["--tls-cert", certificate, "--tls-key", `${folder}/ca-key.pem`],
+          1,
+          /can't be used: [^\n]+\n$/,
+        ],
       ];
       const args = runtime.name === "Deno" ? [...runtime.args, "--allow-read"] : runtime.args;
       for (const [flags, status, line] of rows) {
