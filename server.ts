@@ -277,7 +277,7 @@ class TlsError extends Error {
   readonly isGone: boolean;
 
   constructor(reason = "") {
-    const isGone = /^$|hang up|ECONNRESET/.test(reason);
+    const isGone = /^$|hang up|ECONNRESET|disconnected before/.test(reason);
     const isPlain = /InvalidContentType|HTTP_REQUEST|WRONG_VERSION_NUMBER/.test(reason);
     const why = isGone ? "the client left" : isPlain ? "the client does not speak TLS" : reason;
     super(`TLS handshake failed: ${why}`);
