@@ -28,6 +28,7 @@ import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
+import { NEAR } from "./tests/names.ts";
 import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { COMPARED } from "./tests/rivals.ts";
@@ -178,6 +179,8 @@ Deno.test("the names of rows are unique", () => {
   const names = VECTORS.map(({ section, name }) => `${section} ${name}`);
   assertEquals(names.filter((name, i) => names.indexOf(name) !== i), []);
 });
+
+for (const [name, run] of NEAR) Deno.test(name, run);
 
 Deno.test("three thousand fuzzed cases", () => runCases(1, 3000));
 
