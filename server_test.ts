@@ -26,7 +26,7 @@ import { BROWSED } from "./tests/browser.ts";
 import { FakeClock } from "./tests/clock.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
-import { runCases } from "./tests/fuzz.ts";
+import { runCases, runHeads } from "./tests/fuzz.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import { NEAR } from "./tests/names.ts";
 import { PACKAGE } from "./tests/package.ts";
@@ -181,6 +181,8 @@ Deno.test("the names of rows are unique", () => {
 });
 
 for (const [name, run] of NEAR) Deno.test(name, run);
+
+Deno.test("twenty thousand fuzzed heads", () => runHeads(1, 20_000));
 
 Deno.test("three thousand fuzzed cases", () => runCases(1, 3000));
 

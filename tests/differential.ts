@@ -3,7 +3,7 @@
 import { Buffer } from "node:buffer";
 import { type Head, HeadParser, HttpError, serveOn } from "../server.ts";
 import { type MemoryClient, MemoryListener, textOf } from "./memory.ts";
-import { type Bounds, judgeConnection, type Judged, judgeHead } from "./oracle.ts";
+import { type Bounds, judgeConnection, judgeContent, type Judged, judgeHead } from "./oracle.ts";
 import { parseResponses, type Received } from "./responses.ts";
 
 /** What is found out about a head, by the parser or the oracle. */
@@ -70,6 +70,18 @@ export function compareHead(text: string, ends: number[] = [], bounds?: Bounds):
     );
   }
   return expected;
+}
+
+/** The same for each head on a connection. */
+export function compareHeads(text: string): void {
+  for (let rest = text;;) {
+    const head = compareHead(rest);
+    if (typeof head !== "object") return;
+    rest = rest.slice(head.size);
+    const content = judgeContent(rest, head.chunked ? "chunked" : head.contentLength);
+    if (content.is !== "content") return;
+    rest = rest.slice(content.size);
+  }
 }
 
 /** Waits for something, but not for ever. */
