@@ -1,16 +1,23 @@
 /** server.ts beside the oracle: the same bytes must get the same verdict from both. */
 
 import { Buffer } from "node:buffer";
-import { type Head, HeadParser, HttpError, serveOn } from "../server.ts";
+import { type Head, HeadParser, HttpError, HttpHeaders, serveOn } from "../server.ts";
 import { type MemoryClient, MemoryListener, textOf } from "./memory.ts";
-import { type Bounds, judgeConnection, judgeContent, type Judged, judgeHead } from "./oracle.ts";
+import {
+  type Bounds,
+  judgeConnection,
+  judgeContent,
+  type Judged,
+  judgeHead,
+  valuesOf,
+} from "./oracle.ts";
 import { parseResponses, type Received } from "./responses.ts";
 
 /** What is found out about a head, by the parser or the oracle. */
 export type Outcome = "unfinished" | number | (Head & { size: number });
 
 function outcomeOf(head: Judged): Outcome {
-  const { is: _, framing, ...rest } = head;
+  const { is: _, lines: __, framing, ...rest } = head;
   const chunked = framing === "chunked";
   return { ...rest, chunked, contentLength: typeof framing === "number" ? framing : 0 };
 }
@@ -69,7 +76,24 @@ export function compareHead(text: string, ends: number[] = [], bounds?: Bounds):
         `the oracle ${wanted}`,
     );
   }
+  if (verdict.is === "head") compareFields(verdict);
   return expected;
+}
+
+/** Checks that a handler finds the fields of a head as the oracle does, by their names and by those
+ * of others. */
+function compareFields({ fields, lines }: Judged): void {
+  const headers = new HttpHeaders(fields);
+  const found: unknown[] = [...headers], wanted: unknown[] = [...lines];
+  for (const name of ["host", "X", ...lines.map(([name]) => name)]) {
+    for (const asked of [name, name.toUpperCase(), name.slice(1), `${name}s`]) {
+      const values = valuesOf(lines, asked.toLowerCase());
+      found.push([asked, headers.has(asked), headers.get(asked), headers.getAll(asked)]);
+      wanted.push([asked, values.length > 0, values.length > 0 ? values.join(", ") : null, values]);
+    }
+  }
+  if (JSON.stringify(found) === JSON.stringify(wanted)) return;
+  throw new Error(`the fields of ${JSON.stringify(fields)}: ${JSON.stringify({ found, wanted })}`);
 }
 
 /** The same for each head on a connection. */

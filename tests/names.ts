@@ -9,6 +9,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { compareHead, Differential, type Outcome } from "./differential.ts";
+import { HttpHeaders } from "../server.ts";
 import { VECTORS } from "./vectors.ts";
 
 /** All texts that come of one by changing, adding or removing a byte, or by swapping two. */
@@ -127,6 +128,19 @@ export const NEAR: [name: string, run: () => void | Promise<void>][] = [
     for (const [head, texts] of PLACES) {
       for (const text of texts) {
         for (const mutated of mutations(text)) compareHead(head.replace("#", () => mutated));
+      }
+    }
+  }],
+
+  ["a handler finds a field by its name in any case, and by no other text", () => {
+    const token = /[-!#$%&'*+.^_`|~0-9A-Za-z]/;
+    const chars = Array.from({ length: 768 }, (_, code) => String.fromCharCode(code));
+    for (const named of chars.filter((char) => char < "\x80" && token.test(char))) {
+      const headers = new HttpHeaders(`X: y\r\nX${named}X: z\r\n`);
+      for (const asked of [...chars, "\u2160", "\u212a"]) {
+        const isSame = asked === named || (asked < "\x80" && /[a-z]/i.test(asked) &&
+          asked.toLowerCase() === named.toLowerCase());
+        assertEquals(headers.has(`x${asked}x`), isSame, `${asked} for ${named}`);
       }
     }
   }],

@@ -44,8 +44,13 @@ export interface Judged {
   keepAlive: boolean;
   expectsContinue: boolean;
   conditional: boolean;
+  /** The field lines, as they came ... */
   fields: string;
+  /** ... and as names in lower case and values. */
+  lines: Fields;
 }
+/** In the order of the lines. */
+export type Fields = [name: string, value: string][];
 /** Content that is whole. */
 interface Content {
   is: "content";
@@ -108,13 +113,12 @@ function judgeLines(text: string, bounds: Bounds): Refused | Unfinished | Judged
   const head = judgeWhole(method, target, protocol, fields, bounds);
   if (typeof head === "number") return refused(head);
   const size = text.length - rest.length + 2;
-  return { is: "head", size, fields: first.slice(0, first.length - rest.length), ...head };
+  const sent = first.slice(0, first.length - rest.length);
+  return { is: "head", size, fields: sent, lines: fields, ...head };
 }
 
-type Fields = [name: string, value: string][];
-
 /** The values of all lines of one name, in order. */
-function valuesOf(fields: Fields, name: string): string[] {
+export function valuesOf(fields: Fields, name: string): string[] {
   return fields.filter((field) => field[0] === name).map((field) => field[1]);
 }
 /** 9110 §5.6.3: white space is spaces and tabs. */
@@ -145,7 +149,7 @@ function judgeWhole(
   protocol: string,
   fields: Fields,
   bounds: Bounds,
-): number | Omit<Judged, "is" | "size" | "fields"> {
+): number | Omit<Judged, "is" | "size" | "fields" | "lines"> {
   const version = protocol === "HTTP/1.0" ? "1.0" : "1.1"; // 9110 §2.5: or any later minor version
 
   // 9112 §3.2: HTTP/1.1 needs a Host; in HTTP/1.0 it may be left out, but not be wrong.

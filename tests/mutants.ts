@@ -1,0 +1,270 @@
+/**
+ * Are the tests good enough? This makes mistakes in a copy of server.ts, one at a time, and tells which
+ * of them no test notices: in chapter 3, and in what chapter 4 has to do with the end of a message.
+ *
+ * `deno task mutants` makes all of them. `--chapter 3` or `--lines 700-800` makes a part, and
+ * `--sample 40 --seed 1` so many of them, by chance. `--list` only tells what they are.
+ *
+ * A mutant is run on the quick tests first, and on all of those that need no permission if it
+ * survives. The exit status is 1 if one survives that is not among the {@linkcode EQUIVALENT}.
+ */
+
+import process from "node:process";
+import { parseArgs } from "node:util";
+
+/** Mutants that do the same as what they were made of, by their text, and why. `*` is any text. */
+const EQUIVALENT: [from: string, to: string, why: string][] = [];
+
+interface Mutant {
+  /** Counted from 0. */
+  line: number;
+  from: string;
+  to: string;
+}
+
+/** What is replaced in code outside of literals. */
+const CODE: [pattern: RegExp, ...replacements: string[]][] = [
+  [/ === /g, " !== "],
+  [/ !== /g, " === "],
+  [/ && /g, " || "],
+  [/ \|\| /g, " && "],
+  [/ \?\? /g, " && "],
+  [/ < /g, " <= ", " >= "],
+  [/ <= /g, " < ", " > "],
+  [/ > /g, " >= ", " <= "],
+  [/ >= /g, " > ", " < "],
+  [/ \+ /g, " - "],
+  [/ - /g, " + "],
+  [/ \* /g, " + "],
+  [/ & /g, " | "],
+  [/ \|= /g, " &= "],
+  [/ \+= /g, " -= "],
+  [/ -= /g, " += "],
+  [/\+\+/g, "--", ""],
+  [/--/g, "++", ""],
+  [/!(?=[\w(/])/g, ""],
+  [/\btrue\b/g, "false"],
+  [/\bfalse\b/g, "true"],
+  [/\bTAB\b/g, "LF"],
+  [/\bSPACE\b/g, "TAB"],
+  [/\bCR\b/g, "LF"],
+  [/\bLF\b/g, "CR"],
+];
+/** Statements on a line of their own, which are left out. Declarations are not. */
+const STATEMENT =
+  /^(if \(.*\) |while \(.*\) )?(?!const |let |readonly |static |export |type )[\w#.[\]]+.*;$/;
+
+const STRING = String.raw`"(?:[^"\\]|\\.)*"|${"`"}(?:[^${"`"}\\]|\\.)*${"`"}`;
+const REGEXP = String.raw`(?<=[=(,!]\s*|^\s*)/(?![/*])(?:\[(?:[^\]\\]|\\.)*\]|[^/\\]|\\.)+/[a-z]*`;
+const COMMENT = "//.*$";
+
+/** All mutants of a line of code. */
+function mutationsOf(code: string): string[] {
+  const found: string[] = [];
+  const trimmed = code.trim();
+  if (STATEMENT.test(trimmed.replace(/\s+\/\/.*$/, ""))) {
+    found.push("");
+    const body = /^(?:if|while) \(.*\) (?=(?:throw|return|this\.|[a-z]+(?:\+\+|--)))/.exec(trimmed);
+    if (trimmed.startsWith("if ") && body) found.push(trimmed.slice(body[0].length)); // always
+  }
+  const put = (at: number, length: number, text: string) => {
+    found.push(code.slice(0, at) + text + code.slice(at + length));
+  };
+  let at = 0;
+  for (const literal of code.matchAll(new RegExp(`${COMMENT}|${STRING}|${REGEXP}`, "g"))) {
+    inCode(code.slice(at, literal.index), at);
+    if (!literal[0].startsWith("//")) inLiteral(literal[0], literal.index);
+    at = literal.index + literal[0].length;
+  }
+  inCode(code.slice(at), at);
+  return found;
+
+  function inCode(part: string, from: number): void {
+    for (const [pattern, ...replacements] of CODE) {
+      for (const { index, 0: text } of part.matchAll(pattern)) {
+        for (const replacement of replacements) put(from + index, text.length, replacement);
+      }
+    }
+    inNumbers(part, from);
+  }
+  function inNumbers(part: string, from: number): void {
+    for (const { index, 0: text } of part.matchAll(/(?<![\w.#\\])\d+(?![\w.])/g)) {
+      for (const other of [Number(text) + 1, Number(text) - 1]) {
+        if (other >= 0) put(from + index, text.length, `${other}`);
+      }
+    }
+  }
+  function inLiteral(literal: string, from: number): void {
+    const isPattern = literal.startsWith("/") || /^[`"].*[\[(^]/.test(literal);
+    if (!isPattern) {
+      // What is said to people has spaces. A type is none of the program.
+      const isType = /\| $/.test(code.slice(0, from)) ||
+        /^ \|/.test(code.slice(from + literal.length)) &&
+          !/^ \|\|/.test(code.slice(from + literal.length));
+      if (literal.includes(" ") || isType) return;
+      put(
+        from,
+        literal.length,
+        literal === '""' ? '"x"' : `${literal.slice(0, -2)}~${literal.at(-1)}`,
+      );
+      return;
+    }
+    for (
+      const { index, 0: text } of literal.matchAll(
+        /\^(?!_)|\$(?![%{])|[+*](?=[)\]"/?$(:`]|$)|\/i$/g,
+      )
+    ) {
+      if (/\[[^\]]*$/.test(literal.slice(0, index))) continue; // It is one of a class.
+      const replacement = text === "+" ? "*" : text === "*" ? "+" : text === "/i" ? "/" : "";
+      put(from + index, text.length, replacement);
+    }
+    for (const { index, 0: text } of literal.matchAll(/\{\d+(,\d+)?\}/g)) {
+      inNumbers(text, from + index);
+    }
+    // A class without one of its members.
+    for (const { index, 1: members } of literal.matchAll(/\[((?:[^\]\\]|\\.)+)\]/g)) {
+      const pattern = /\\\\?x[0-9a-f]{2}(?:-\\\\?x[0-9a-f]{2})?|\\\\.|\\.|[^\\]-[^\\]|[^]/g;
+      for (const member of members.matchAll(pattern)) {
+        if (member[0] === "^" && member.index === 0) continue;
+        put(from + index + 1 + member.index, member[0].length, "");
+      }
+    }
+  }
+}
+
+/** Which lines are mutated: those from one text to another. */
+const PARTS: [chapter: string, from: RegExp, to: RegExp][] = [
+  ["3", /^\/\/ 3\. Parsing/, /^\/\/ 4\. Bodies/],
+  ["4", /^export class HttpHeaders/, /^\/\*\* Buffers of the sizes/],
+  ["4", /^const TOKENS/, /^\/\*\* What content, in or out/],
+];
+
+function mutantsOf(lines: string[], chapter: string | undefined): Mutant[] {
+  const mutants: Mutant[] = [];
+  for (const [of, from, to] of PARTS) {
+    if (chapter !== undefined && chapter !== of) continue;
+    const first = lines.findIndex((line) => from.test(line));
+    const last = lines.findIndex((line) => to.test(line));
+    if (first < 0 || last < first) throw new Error(`no part from ${from} to ${to}`);
+    let isType = false;
+    for (let line = first; line < last; line++) {
+      const code = lines[line];
+      if (/^(export )?interface /.test(code)) isType = true;
+      if (code === "}") isType = false;
+      if (isType || /^\s*(\/\/|\/\*\*|\*)/.test(code)) continue;
+      const others = new Set(mutationsOf(code));
+      for (const to of others) mutants.push({ line, from: code.trim(), to: to.trim() });
+    }
+  }
+  return mutants;
+}
+
+function isEquivalent(mutant: Mutant): boolean {
+  return EQUIVALENT.some(([from, to]) => mutant.from === from && mutant.to === to);
+}
+
+/** The copy that mutants are put into. */
+class Copy implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #lines: string[];
+
+  private constructor(folder: string, lines: string[]) {
+    this.#folder = folder;
+    this.#lines = lines;
+  }
+  static async make(lines: string[]): Promise<Copy> {
+    const folder = await Deno.makeTempDir();
+    const names = [...Deno.readDirSync(".")].map(({ name }) => name);
+    const args = ["-r", ...names.filter((name) => !name.startsWith(".")), folder];
+    await new Deno.Command("cp", { args }).output();
+    return new Copy(folder, lines);
+  }
+  /** Whether a test notices that a line is another one. */
+  async notices({ line, to }: Mutant): Promise<boolean> {
+    await Deno.writeTextFile(`${this.#folder}/server.ts`, this.#lines.with(line, to).join("\n"));
+    const quick = ["run", ...OFFLINE, "tests/mutants.ts", "--quick"];
+    const thorough = ["test", ...OFFLINE, "--quiet", "--fail-fast", "server_test.ts"];
+    return !await this.#succeeds(quick) || !await this.#succeeds(thorough);
+  }
+  async #succeeds(args: string[]): Promise<boolean> {
+    const child = new Deno.Command(Deno.execPath(), {
+      args,
+      cwd: this.#folder,
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    const timer = setTimeout(() => child.kill("SIGKILL"), 60_000); // Some never end.
+    const { success } = await child.status;
+    clearTimeout(timer);
+    return success;
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.#folder, { recursive: true });
+  }
+}
+const OFFLINE = ["--no-check", "--no-prompt", "--import-map=tests/offline.json"];
+
+/** The tests that find most mutants, the fastest first. Ends the process at the first that fails. */
+async function runQuickly(): Promise<never> {
+  // It may never return to what would notice the time.
+  const [{ runCases, runHeads }, { NEAR }] = await Promise.all([
+    import("./fuzz.ts"),
+    import("./names.ts"),
+  ]);
+  runHeads(1, 2000);
+  await runCases(1, 100);
+  for (const [, run] of NEAR) await run();
+  runHeads(2001, 18_000);
+  process.exit(0);
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    args: process.argv.slice(2).filter((arg) => arg !== "--"),
+    options: {
+      chapter: { type: "string" },
+      lines: { type: "string" },
+      sample: { type: "string" },
+      seed: { type: "string", default: "1" },
+      list: { type: "boolean" },
+      quick: { type: "boolean" },
+    },
+  });
+  if (values.quick) await runQuickly();
+  const { randomNumbers } = await import("./fuzz.ts");
+  const lines = (await Deno.readTextFile("server.ts")).split("\n");
+  const all = mutantsOf(lines, values.chapter);
+  const [from, to] = (values.lines ?? "1-999999").split("-").map(Number);
+  let mutants = all.filter(({ line }) => line + 1 >= from && line + 1 <= to);
+  const known = mutants.filter(isEquivalent).length;
+  mutants = mutants.filter((mutant) => !isEquivalent(mutant));
+  if (values.sample !== undefined) {
+    const random = randomNumbers(Number(values.seed));
+    const drawn = mutants.map((mutant) => ({ mutant, lot: random() }));
+    drawn.sort((a, b) => a.lot - b.lot).length = Math.min(drawn.length, Number(values.sample));
+    mutants = drawn.map(({ mutant }) => mutant).sort((a, b) => a.line - b.line);
+  }
+  const show = ({ line, from, to }: Mutant) =>
+    `server.ts:${line + 1}: ${from}\n  made ${to || "nothing"}`;
+  if (values.list) return console.log(mutants.map(show).join("\n"));
+
+  await using copy = await Copy.make(lines);
+  if (await copy.notices({ line: 0, from: lines[0], to: lines[0] })) {
+    throw new Error("the tests fail without any mutant");
+  }
+  let survivors = 0;
+  for (const [i, mutant] of mutants.entries()) {
+    if (i % 100 === 0) console.log(`${i} of ${mutants.length} mutants`);
+    if (await copy.notices(mutant)) continue;
+    survivors++;
+    console.log(`survives: ${show(mutant)}`);
+  }
+  const stale = values.chapter === undefined
+    ? EQUIVALENT.filter(([from, to]) => !all.some((one) => one.from === from && one.to === to))
+    : [];
+  for (const [from, to] of stale) console.log(`no such mutant any more: ${from}\n  made ${to}`);
+  console.log(`${mutants.length} mutants, ${survivors} survive; ${known} more are equivalent`);
+  if (survivors + stale.length > 0) process.exitCode = 1;
+}
+
+if (import.meta.main) await main();
