@@ -12,14 +12,16 @@ import { compareHead, Differential, type Outcome } from "./differential.ts";
 import { HttpHeaders } from "../server.ts";
 import { VECTORS } from "./vectors.ts";
 
-/** All texts that come of one by changing, adding or removing a byte, or by swapping two. */
-export function* mutations(text: string): Generator<string> {
+const BYTES = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte));
+
+/** All texts that come of one by changing a byte to one of these, by adding one of them or removing
+ * one, or by swapping two. */
+export function* mutations(text: string, bytes = BYTES): Generator<string> {
   for (let at = 0; at <= text.length; at++) {
     const before = text.slice(0, at), after = text.slice(at), rest = text.slice(at + 1);
-    for (let byte = 0; byte < 256; byte++) {
-      const char = String.fromCharCode(byte);
-      yield before + char + after;
-      if (at < text.length) yield before + char + rest;
+    for (const byte of bytes) {
+      yield before + byte + after;
+      if (at < text.length) yield before + byte + rest;
     }
     if (at < text.length) yield before + rest;
     if (at + 1 < text.length) yield before + text[at + 1] + text[at] + text.slice(at + 2);
