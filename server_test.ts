@@ -24,6 +24,7 @@ import {
 import { SCENARIOS } from "./tests/blackbox.ts";
 import { BROWSED } from "./tests/browser.ts";
 import { FakeClock } from "./tests/clock.ts";
+import { CUT_OFF } from "./tests/cutoff.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases, runHeads } from "./tests/fuzz.ts";
@@ -661,6 +662,8 @@ Deno.test("a stream that is not sent is canceled", async () => {
     assertEquals([received.status, canceled], [status, 1]);
   }
 });
+
+for (const [name, run] of CUT_OFF) Deno.test(name, run);
 
 Deno.test("content that is waited for has its deadline, whatever else is being written", async () => {
   const echo: Handler = async (request) => ({ body: await request.text() });
