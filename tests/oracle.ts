@@ -20,11 +20,13 @@ const DEFAULTS: Bounds = { maxHeaderSize: 16384, maxHeaderCount: 100, maxBodySiz
 interface Refused {
   is: "refused";
   status: number;
+  /** Of a head: as far as it has been told, since the answer to HEAD has no content. */
+  method: string;
 }
 /** It may become anything yet. */
 interface Unfinished {
   is: "unfinished";
-  /** Nothing but empty lines has come. */
+  /** More than empty lines has come. */
   begun: boolean;
   /** The request line has ended. */
   hasLine: boolean;
@@ -59,21 +61,26 @@ interface Content {
   text: string;
 }
 
-const refused = (status: number): Refused => ({ is: "refused", status });
+const refused = (status: number): Refused => ({ is: "refused", status, method: "" });
 
 const TOKEN = "[-!#$%&'*+.^_`|~0-9A-Za-z]+"; // 9110 §5.6.2
 const VALUE = "[\\t\\x20-\\x7e\\x80-\\xff]*"; // 9110 §5.5, with the white space around it
 const URI = "[!$%&'()*+,\\-./0-9:;=?@A-Z\\[\\]^_`a-z{|}~]+"; // RFC 3986, and ^ ` { | }
 const REQUEST_LINE = new RegExp(`^(${TOKEN}) (${URI}) (HTTP/[0-9]\\.[0-9])\\r`); // 9112 §3
 const LINE_BEGUN = new RegExp(`^${TOKEN}( (${URI}( [\\x21-\\xff]*)?)?)?$`);
+const METHOD = new RegExp(`^(\\r\\n){0,2}(${TOKEN}) `);
 const FIELD_LINE = new RegExp(`^(${TOKEN}):(${VALUE})\\r`); // 9112 §5
 const FIELD_BEGUN = new RegExp(`^${TOKEN}(:${VALUE})?$`);
 
 /** Judges the head that `text` begins with. */
 export function judgeHead(text: string, bounds: Bounds = DEFAULTS): Refused | Unfinished | Judged {
-  const verdict = judgeLines(text.slice(0, bounds.maxHeaderSize), bounds);
-  if (verdict.is !== "unfinished" || text.length < bounds.maxHeaderSize) return verdict;
-  return refused(verdict.hasLine ? 431 : 414); // RFC 6585 §5, 9110 §15.5.15
+  const seen = text.slice(0, bounds.maxHeaderSize);
+  let verdict = judgeLines(seen, bounds);
+  if (verdict.is === "unfinished" && text.length >= bounds.maxHeaderSize) {
+    verdict = refused(verdict.hasLine ? 431 : 414); // RFC 6585 §5, 9110 §15.5.15
+  }
+  if (verdict.is === "refused") verdict.method = METHOD.exec(seen)?.[2] ?? "";
+  return verdict;
 }
 
 function judgeLines(text: string, bounds: Bounds): Refused | Unfinished | Judged {
