@@ -81,7 +81,7 @@ function checkName({ name, value, head }: Known, mutated: string): void {
 const PLACES: [head: string, texts: string[]][] = [
   ["# * HTTP/1.1\r\nHost: a\r\n\r\n", ["OPTIONS"]],
   ["# http://b HTTP/1.1\r\nHost: a\r\n\r\n", ["OPTIONS", "GET"]],
-  ["# / HTTP/1.1\r\nHost: a\r\n\r\n", ["CONNECT"]],
+  ["# / HTTP/1.1\r\nHost: a\r\n\r\n", ["CONNECT", "\r\n", "\r\nG"]],
   ["OPTIONS # HTTP/1.1\r\nHost: a\r\n\r\n", ["*", "http://b", "https://[::1]:80", "/a?b"]],
   ["GET # HTTP/1.1\r\nHost: a\r\n\r\n", ["http://b.c:81?d", "HTTPS://b/c"]],
   ["GET / #\r\nHost: a\r\n\r\n", ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0"]],
@@ -92,6 +92,7 @@ const PLACES: [head: string, texts: string[]][] = [
   [GET, ["Transfer-Encoding: chunked", "Transfer-Encoding:gzip,\tchunked", "Content-Length: 37"]],
   [GET, ["Expect: 100-continue", "Connection: close", "Connection: x, close, y"]],
   [`POST${GET.slice(3).replace("#", "Content-Length: 5\r\n#")}`, ["Expect: 100-continue"]],
+  [GET.replace("#", "Content-Length: #\r\nExpect: 100-continue"), ["1"]],
   [OLD, ["Connection: keep-alive", "Connection: x\r\nConnection:\tkeep-alive , y"]],
   [OLD, ["Host: a.b:80", "Host: [::ffff:1.2.3.4]:65535", "Host: [1:2:3:4:5:6:7:8]", "Host: %7a"]],
 ];
