@@ -41,6 +41,12 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^if \(this\.#connection === /, /^$|"x"/, "a shortcut: what follows says the same"],
   [/^const KNOWN_NAMES: /, /21/, "no name has the length"],
   [/^while \(i < name\.length && LOWER_CASE/, /<= name/, "what is behind a name is no number"],
+  [/^while \(at < end && \(text/, /<= end/, "there is nothing behind a text"],
+  [/^if \(protocol === "HTTP\/1\.1"\)/, /^$/, "a shortcut: what follows says the same"],
+  [/^if \(parts === null \|\| Number\(parts\[2\]/, /\?\? 1/, "1 is a port as good as 0"],
+  [/^return parts\[1\]\[0\] !== "\["/, /parts\[0\]\[0\]/, "they begin with the same character"],
+  [/^const parts = \/\^https/, /\]\+\)/, "no authority is none either"],
+  [/^const parts = \/\^https/, /\(\.\*\)\/i/, "a target has no line ends"],
   [/^return undefined;$/, /^$/, "it is what a function returns at its end"],
 ];
 
