@@ -47,6 +47,10 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^return parts\[1\]\[0\] !== "\["/, /parts\[0\]\[0\]/, "they begin with the same character"],
   [/^const parts = \/\^https/, /\]\+\)/, "no authority is none either"],
   [/^const parts = \/\^https/, /\(\.\*\)\/i/, "a target has no line ends"],
+  [/^(for|return) .*this\.#find\(name, 0\)/, /> 1/, "no name is empty"],
+  [/^return 0;$/, /^$/, "undefined is not above 0 either"],
+  [/^return lf < 0 \? this/, /(<= 0|< 1) \?/, "no line is empty"],
+  [/^if \(letter !== /, /> 123/, "no name has { or ["],
   [/^return undefined;$/, /^$/, "it is what a function returns at its end"],
 ];
 
