@@ -51,6 +51,9 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^return 0;$/, /^$/, "undefined is not above 0 either"],
   [/^return lf < 0 \? this/, /(<= 0|< 1) \?/, "no line is empty"],
   [/^if \(letter !== /, /> 123/, "no name has { or ["],
+  [/^(size = 0|done = false);$/, /^$|= 1;$/, "it is set before it is read, or as good as false"],
+  [/^while \(start < end && this\.size/, /<= end/, "of nothing, nothing is read"],
+  [/^this\.size = parseInt/, /match\[0\]/, "what is behind a size is no digit"],
   [/^return undefined;$/, /^$/, "it is what a function returns at its end"],
 ];
 

@@ -105,6 +105,8 @@ const CHUNKED = `${POST}Transfer-Encoding: chunked\r\n\r\n`;
 const CONTENTS: [message: string, text: string][] = [
   [`${CHUNKED}#${NEXT}`, "2\r\nhi\r\n0\r\n\r\n"],
   [`${CHUNKED}1#\r\nx\r\n0\r\n\r\n${NEXT}`, ' ;a="\\b"'],
+  [`${CHUNKED}#\r\n${"x".repeat(16)}\r\n0\r\n\r\n${NEXT}`, "10"],
+  [`${CHUNKED}0\r\n#\r\n\r\n${NEXT}`, "X:\t"],
   [`${CHUNKED}0\r\n#: 9\r\n\r\n${NEXT}`, "Content_Length"],
   [`${POST}#: chunked\r\n\r\n0\r\n\r\n${NEXT}`, "Transfer-Encoding"],
   [`${POST}Content-Length: 1#\r\n\r\n${NEXT}`, "0"],
@@ -180,6 +182,26 @@ export const NEAR: [name: string, run: () => void | Promise<void>][] = [
     for (const [head, texts] of PLACES) {
       for (const text of texts) {
         for (const mutated of mutations(text)) compareHead(head.replace("#", () => mutated));
+      }
+    }
+  }],
+
+  ["what frames chunks may be as long as it may be, and not a byte longer", async () => {
+    await using trial = new Differential();
+    const size = "0".repeat(15);
+    const last = 16384 - "X: \r\nY: \r\n\r\n".length;
+    for (const more of [0, 1]) {
+      for (
+        const [content, status] of [
+          [`${size}1;${"a".repeat(4095 + more)}\r\nx\r\n0\r\n\r\n`, 413],
+          [`1;${"a".repeat(2000)}\r\nx\r\n0;${"b".repeat(2094 + more)}\r\n\r\n`, 413],
+          [`0\r\nX: ${"x".repeat(99)}\r\nY: ${"y".repeat(last - 99 + more)}\r\n\r\n`, 431],
+          [`0\r\n${"X: y\r\n".repeat(100 + more)}\r\n`, 431],
+          [`0${"0".repeat(15 + more)}\r\n\r\n`, 400],
+        ] as const
+      ) {
+        const statuses = await trial.compare(CHUNKED + content + NEXT);
+        assertEquals(statuses, more === 0 ? [404, 404] : [status], content);
       }
     }
   }],
