@@ -21,6 +21,7 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^const KNOWN_TEXTS: /, /"x"/, "the bytes that it would have been read from are NUL"],
   [/^const size = to - from;$/, /\+/, "a text is remembered less often, or elsewhere"],
   [/^if \(size === 0 \|\| size > MAX/, /^return|!== 0|>=|=== 1/, "a text is remembered less often"],
+  [/^const slot = /, /- size|3[02] \*|[68] \*|\d \+ |- [02]\]/, "a text is remembered elsewhere"],
   [/^while \(i < size && bytes/, /^$|[<>]= size|- i\]/, "a text is found less often"],
   [/^if \(i === size\) return known;$/, /^$/, "a text is never found"],
   [/^KNOWN_BYTES\.set/, /^$/, "a text is never found"],
