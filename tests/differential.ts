@@ -53,8 +53,8 @@ function parse(text: string, ends: number[], bounds?: Bounds): string {
     }
     return parser.begun ? "it has begun" : "nothing has begun";
   } catch (error) {
-    if (error instanceof HttpError) return `${error.status} to ${parser.methodIn(bytes, start)}`;
-    throw error;
+    if (!(error instanceof HttpError)) throw error;
+    return `${error.name} ${error.status} to ${parser.methodIn(bytes, start)}`;
   }
 }
 
@@ -64,7 +64,7 @@ export function compareHead(text: string, ends: number[] = [], bounds?: Bounds):
   const verdict = judgeHead(text, bounds);
   let wanted: string;
   if (verdict.is === "head") wanted = textFor(outcomeOf(verdict));
-  else if (verdict.is === "refused") wanted = `${verdict.status} to ${verdict.method}`;
+  else if (verdict.is === "refused") wanted = `HttpError ${verdict.status} to ${verdict.method}`;
   else wanted = verdict.begun ? "it has begun" : "nothing has begun";
   for (const pieces of ends.length === 0 ? [[]] : [[], ends]) {
     const found = parse(text, pieces, bounds);
