@@ -218,7 +218,7 @@ class Copy implements AsyncDisposable {
     this.#lines = lines;
   }
   static async make(lines: string[]): Promise<Copy> {
-    const folder = await Deno.makeTempDir();
+    const folder = await Deno.makeTempDir({ prefix: "mutants-" });
     const names = [...Deno.readDirSync(".")].map(({ name }) => name);
     const args = ["-r", ...names.filter((name) => !name.startsWith(".")), folder];
     await new Deno.Command("cp", { args }).output();
