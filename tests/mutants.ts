@@ -6,7 +6,8 @@
  * `--sample 40 --seed 1` so many of them, by chance. `--list` only tells what they are.
  *
  * A mutant is run on the quick tests first, and if it survives, on all of those that need no
- * permission, unless there is `--fast`. The exit status is 1 if one survives that is not among the {@linkcode EQUIVALENT}.
+ * permission, unless there is `--fast`. The exit status is 1 if one survives that is not among the
+ * {@linkcode EQUIVALENT}.
  */
 
 import process from "node:process";

@@ -255,7 +255,7 @@ export const PROXIED: Scenario[] = [
   }, { needs: "haproxy" }],
 
   ...["", "option accept-invalid-http-request"].map((more): Scenario => [
-    `HAProxy and the server count the same requests, of whatever is almost one ${more}`.trim(),
+    `HAProxy and the server count the same requests${more && `, with ${more}`}`,
     async (runtime) => {
       await using front = await Front.start(runtime, more);
       const cases = doubtful();
