@@ -25,11 +25,13 @@ import { SCENARIOS } from "./tests/blackbox.ts";
 import { BUSY } from "./tests/busy.ts";
 import { BROWSED } from "./tests/browser.ts";
 import { FakeClock } from "./tests/clock.ts";
+import { CUT_OFF } from "./tests/cutoff.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
-import { runCases } from "./tests/fuzz.ts";
+import { runCases, runHeads } from "./tests/fuzz.ts";
 import { GREEDY } from "./tests/greedy.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
+import { NEAR } from "./tests/names.ts";
 import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { COMPARED } from "./tests/rivals.ts";
@@ -180,6 +182,10 @@ Deno.test("the names of rows are unique", () => {
   const names = VECTORS.map(({ section, name }) => `${section} ${name}`);
   assertEquals(names.filter((name, i) => names.indexOf(name) !== i), []);
 });
+
+for (const [name, run] of NEAR) Deno.test(name, run);
+
+Deno.test("twenty thousand fuzzed heads", () => runHeads(1, 20_000));
 
 Deno.test("three thousand fuzzed cases", () => runCases(1, 3000));
 
@@ -659,6 +665,8 @@ Deno.test("a stream that is not sent is canceled", async () => {
     assertEquals([received.status, canceled], [status, 1]);
   }
 });
+
+for (const [name, run] of CUT_OFF) Deno.test(name, run);
 
 Deno.test("content that is waited for has its deadline, whatever else is being written", async () => {
   const echo: Handler = async (request) => ({ body: await request.text() });
