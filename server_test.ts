@@ -27,6 +27,7 @@ import { FakeClock } from "./tests/clock.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
+import { HOSTILE } from "./tests/hostile.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
@@ -1510,7 +1511,7 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
-const CASES = [...SCENARIOS, ...FAULTS];
+const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE];
 const OTHERS = [...EXAMPLES, ...PROXIED, ...PACKAGE, ...BROWSED, ...COMPARED];
 
 for (const runtime of RUNTIMES) {
