@@ -29,6 +29,7 @@ import { FAULTS } from "./tests/faults.ts";
 import { runCases } from "./tests/fuzz.ts";
 import { HOSTILE } from "./tests/hostile.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
+import "./tests/mended.ts";
 import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { COMPARED } from "./tests/rivals.ts";

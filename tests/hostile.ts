@@ -1,10 +1,13 @@
 /** What a hostile client, or an everyday one, must not bring about: lost descriptors, delays for
  * others, lines in the log that are nobody's business or not true. */
 
+import { brotliCompressSync } from "node:zlib";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { bytesOf, textOf } from "./memory.ts";
 import { field, parseResponses } from "./responses.ts";
 import {
   Client,
+  freePort,
   isSecured,
   output,
   Process,
@@ -36,12 +39,18 @@ async function millisecondsOf(work: () => Promise<unknown>): Promise<number> {
   await work();
   return performance.now() - start;
 }
-/** One request on a connection of its own, and its answer. */
+/** One request on a connection of its own, and its answer, which has ten seconds to come. */
 async function ask(port: number, path: string) {
   using client = await Client.connect(port);
-  await client.send(get(path, CLOSE));
-  const [received] = parseResponses(await client.rest(), ["GET"], true);
-  return received;
+  const timer = setTimeout(() => client.close(), 10_000);
+  try {
+    await client.send(get(path, CLOSE));
+    const [received] = parseResponses(await client.rest(), ["GET"], true);
+    assert(received !== undefined, `no answer for ${path}`);
+    return received;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 // ── Descriptors ──────────────────────────────────────────────────────────────────────────────
@@ -99,17 +108,13 @@ function endings(hello: Uint8Array): Ending[] {
     {
       name: "a ClientHello and nonsense",
       count: 30,
-      send: text(hello) + "x".repeat(99),
+      send: textOf(hello) + "x".repeat(99),
       plain: true,
     },
     { name: "no TLS", count: 30, send: get("/"), plain: true },
     { name: "finished before it began", count: 30, send: "", plain: true, ends: true },
   ];
 }
-function text(bytes: Uint8Array): string {
-  return String.fromCharCode(...bytes);
-}
-
 /** Has one client after another end in this way, and returns them, each with its end open. */
 async function holdOpen(port: number, ending: Ending, rows: number): Promise<Client[]> {
   const clients: Client[] = [];
@@ -278,4 +283,168 @@ const DESCRIPTORS: Scenario[] = [
   }],
 ];
 
-export const HOSTILE: Scenario[] = [...DESCRIPTORS];
+// ── Clients that leave early ─────────────────────────────────────────────────────────────────
+
+/** Has a hundred connections reset before the process, which is stopped meanwhile, can accept them. */
+async function resetBeforeAccept(process: Process, port: number): Promise<void> {
+  process.signal("SIGSTOP");
+  await Promise.all(Array.from({ length: 100 }, () => reset(port, "", 0)));
+}
+
+const LEAVERS: Scenario[] = [
+  ["2,000 connections reset before they are accepted delay nobody", async (runtime) => {
+    await using server = await Process.start(runtime);
+    const { port } = server;
+    assertEquals((await ask(port, "/book")).status, 200);
+    let slowest = 0;
+    for (let round = 0; round < 20; round++) {
+      await resetBeforeAccept(server, port);
+      const asked = ask(port, "/book"); // behind the hundred
+      await pause(5);
+      const milliseconds = await millisecondsOf(async () => {
+        server.signal("SIGCONT");
+        assertEquals((await asked).status, 200);
+      });
+      slowest = Math.max(slowest, milliseconds);
+    }
+    assert(slowest < 500, `${slowest} ms`);
+    assert(!server.log.includes("ERROR"), server.log);
+  }],
+
+  ["examples/hardcoded.ts outlives connections reset before they are accepted", async (runtime) => {
+    await using hardcoded = Process.spawn(runtime, "examples/hardcoded.ts", ["0"]);
+    const port = Number(await hardcoded.printed(/Listening at PORT (\d+)/));
+    for (let round = 0; round < 3; round++) {
+      await resetBeforeAccept(hardcoded, port);
+      hardcoded.signal("SIGCONT");
+      using client = await Client.plain(port);
+      await client.send("anything");
+      assertEquals(await client.until(/client$/), "Data is received from the client");
+    }
+  }, { plain: true }],
+];
+
+// ── What is sent ─────────────────────────────────────────────────────────────────────────────
+
+async function compressed(text: string, coding: string): Promise<Uint8Array> {
+  if (coding === "br") return brotliCompressSync(text);
+  const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** An HTTP server that gives one answer to whatever it is asked. */
+function upstream(answer: Uint8Array): { port: number } & AsyncDisposable {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const serving = (async () => {
+    for await (const connection of listener) {
+      await connection.read(new Uint8Array(4096));
+      await connection.write(answer);
+      connection.close();
+    }
+  })().catch(() => {});
+  return {
+    port: listener.addr.port,
+    async [Symbol.asyncDispose]() {
+      listener.close();
+      await serving;
+    },
+  };
+}
+
+const ANSWERS: Scenario[] = [
+  ["a compressed response that was fetched is sent as it is then: decoded", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    const page = "decoded ".repeat(5000);
+    for (const coding of ["gzip", "br", ""]) {
+      const content = coding === "" ? bytesOf(page) : await compressed(page, coding);
+      const encoding = coding === "" ? "" : `Content-Encoding: ${coding}\r\n`;
+      const size = content.length.toString(16);
+      const framings: [string, string, string][] = [
+        [`Content-Length: ${content.length}\r\n`, "", ""],
+        ["Transfer-Encoding: chunked\r\n", `${size}\r\n`, "\r\n0\r\n\r\n"],
+        ["", "", ""], // up to the end of the connection
+      ];
+      for (const [framing, before, after] of framings) {
+        const head = `HTTP/1.1 200 OK\r\n${encoding}${framing}X-Up: stream\r\n${CLOSE}\r\n`;
+        await using up = upstream(bytesOf(head + before + textOf(content) + after));
+        const received = await ask(server.port, `/fetched?port=${up.port}&path=/`);
+        const what = `${coding} ${framing}`;
+        assertEquals(received.status, 200, what);
+        assertEquals(field(received, "content-encoding"), undefined, what);
+        assertEquals(field(received, "x-up"), "stream", what);
+        assert(received.body === page, `${what}: ${received.body.length} bytes`);
+      }
+    }
+  }],
+
+  ["streamed answers on a kept connection do not wait for acknowledgements", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    using client = await Client.connect(server.port);
+    let quickest = Infinity;
+    for (let round = 0; round < 3; round++) { // of three rounds, one without disturbance
+      const milliseconds = await millisecondsOf(async () => {
+        for (let i = 0; i < 20; i++) {
+          client.received = "";
+          await client.send(get("/pieces"));
+          await client.until(/\r\n0\r\n\r\n$/);
+          const [received] = parseResponses(client.received, ["GET"], false);
+          assertEquals(received.body, "onetwothree");
+        }
+      });
+      quickest = Math.min(quickest, milliseconds);
+    }
+    assert(quickest < 20 * 20, `${quickest} ms`);
+  }],
+
+  ["--hostname takes an IPv6 address in brackets", async (runtime) => {
+    try {
+      Deno.listen({ hostname: "::1", port: 0 }).close();
+    } catch {
+      return; // This machine has no IPv6.
+    }
+    for (const hostname of ["[::1]", "::1"]) {
+      await using server = await Process.start(runtime, ["--hostname", hostname]);
+      using tcp = await Deno.connect({ hostname: "::1", port: server.port });
+      await tcp.write(bytesOf(get("/none", CLOSE)));
+      const buffer = new Uint8Array(4096);
+      const count = await tcp.read(buffer);
+      assertMatch(textOf(buffer.subarray(0, count ?? 0)), /^HTTP\/1\.1 404 /);
+    }
+  }, { plain: true }],
+
+  ["bun --hot goes on after an edit, with what was edited", async (runtime) => {
+    const folder = (await output("mktemp", ["-d"])).trim();
+    try {
+      const files = ["server.ts", "handlers.ts", "index.html", "book.json"];
+      await output("cp", [...files, folder]);
+      const port = freePort();
+      const hot = { ...runtime, args: ["--hot"] };
+      const [script, handlers] = [`${folder}/server.ts`, `${folder}/handlers.ts`];
+      await using server = Process.spawn(hot, script, ["--port", `${port}`]);
+      await server.logged(/Listening at PORT/);
+      assertEquals((await ask(port, "/none")).body, "404 Not Found");
+      // One edit, and then two in quick succession, as of editors that empty a file before.
+      for (const [i, times] of [1, 1, 2, 2, 2, 2, 2, 2].entries()) {
+        const edit = `edit number ${i}`.padEnd("404 Not Found".length);
+        const text = (await output("cat", [handlers]))
+          .replace(/404, TEXT, "[^"]*"/, `404, TEXT, "${edit}"`);
+        for (let time = 0; time < times; time++) {
+          await output("dd", [`of=${handlers}`, "conv=notrunc", "bs=1M"], text); // in one write
+        }
+        let body = "";
+        for (let i = 0; i < 100 && body !== edit; i++) {
+          body = await ask(port, "/none").then((received) => received.body, () => "");
+          await pause(20);
+        }
+        assertEquals(body, edit, server.log);
+        await pause(50);
+      }
+      server.signal("SIGTERM");
+      assertEquals(await server.ended(), 0);
+    } finally {
+      await output("rm", ["-r", folder]);
+    }
+  }, { only: "Bun", plain: true }],
+];
+
+export const HOSTILE: Scenario[] = [...DESCRIPTORS, ...LEAVERS, ...ANSWERS];
