@@ -360,7 +360,7 @@ Deno.test("the Date is that of the answer, not of the request", async () => {
     // A date tells whole seconds, and may be as old as a tick of the clock.
     assert(late >= 0 && late < 1300, `${client.text}: ${late} ms`);
   };
-  await Promise.all(
+  const answers = Promise.all(
     Object.keys(handlers).flatMap((path) =>
       ["GET", "HEAD"].map(async (method) => {
         const client = server.connect();
@@ -600,5 +600,397 @@ Deno.test("an echo of JSON is at most 13 times what came, and a kilobyte", async
     // What people write is indented as ever.
     const indented = JSON.stringify({ ...value, id: 1 }, null, 2);
     if (indented.length <= 3 * sent.length + 100) assertEquals(received.body, indented);
+  }
+});
+
+// ── The log ──────────────────────────────────────────────────────────────────────────────────
+
+const PEER = "192.0.2.1:50000";
+/** Lines that are about no connection. */
+const GENERAL =
+  /^(Waiting for connection\.\.\.|Listening at PORT 0\.\.\.|Shutting down\.\.\.|Stopped)$/;
+const ACCESS = /^\S+ "\S+ \S+ HTTP\/1\.\d" (\d+|-) \d+ \d+ ms(: |$)/;
+
+/** Waits for something that its own signal ends, as a handler that calls `fetch` with it does. */
+function untilAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason));
+  });
+}
+
+/** What clients do that is no concern of the operator, and to which handler. */
+const EVERYDAY: Record<string, [handler: Handler, act: (client: MemoryClient) => unknown]> = {
+  "silent": [() => ({}), () => {}],
+  "leaves at once": [() => ({}), (client) => client.end()],
+  "resets at once": [() => ({}), (client) => client.reset()],
+  "ages out": [() => ({ body: "x" }), (client) => client.send(get())],
+  "malformed": [() => ({}), (client) => client.send("hello\r\n\r\n")],
+  "malformed, and then reset": [() => ({}), (client) => {
+    client.send("GET /[ HTTP/1.1\r\n\r\n");
+    client.reset();
+  }],
+  "too slow": [() => ({}), (client) => client.send("GET / HT")],
+  "ended in a head": [() => ({}), (client) => {
+    client.send("GET / HT");
+    client.end();
+  }],
+  "too slow with its content": [
+    async (request) => ({ body: await request.text() }),
+    (client) => client.send(post("hello").slice(0, -2)),
+  ],
+  "ended in its content": [async (request) => ({ body: await request.text() }), (client) => {
+    client.send(post("hello").slice(0, -2));
+    client.end();
+  }],
+  "bad chunks": [
+    async (request) => ({ body: await request.text() }),
+    (client) => client.send(get("/", "Transfer-Encoding: chunked\r\n", "POST") + "x\r\n"),
+  ],
+  "does not read": [() => ({ body: "x".repeat(99_999) }), (client) => {
+    client.stalled = true;
+    client.send(get());
+  }],
+  "not here": [
+    () => Promise.reject(new HttpError(404, "Not here")),
+    (client) => client.send(get()),
+  ],
+};
+for (
+  const [name, handler] of Object.entries<Handler>({
+    "text": async (request) => ({ body: await request.text() }),
+    "bytes": async (request) => ({ body: await request.bytes() }),
+    "json": async (request) => ({ body: `${await request.json()}` }),
+    "toFetch": async (request) => ({ body: await request.toFetch().text() }),
+    "the stream": async (request) => ({ body: await new Response(request.body).text() }),
+    "an echoed stream": (request) => ({ body: request.body }),
+  })
+) {
+  EVERYDAY[`resets in the middle of an upload: ${name}`] = [handler, async (client) => {
+    client.send(post("x".repeat(500)).slice(0, -200));
+    await pause(3);
+    client.reset();
+  }];
+}
+for (
+  const [name, handler] of Object.entries<Handler>({
+    "its reason": ({ signal }) => untilAborted(signal),
+    "its reason, late": async ({ signal }) => {
+      await untilAborted(signal).catch(() => {});
+      await pause(2);
+      signal.throwIfAborted();
+      return {};
+    },
+    "an AbortError of its own": ({ signal }) =>
+      untilAborted(signal).catch(() => Promise.reject(new DOMException("aborted", "AbortError"))),
+    "a stream that ends with it": ({ signal }) => ({
+      body: (async function* () {
+        yield bytesOf("x");
+        yield await untilAborted(signal);
+      })(),
+    }),
+    "a stream that is canceled": () => ({
+      body: new ReadableStream({ pull: () => untilAborted(new AbortController().signal) }),
+    }),
+    "an endless stream": () => ({
+      body: (async function* () {
+        for (;;) {
+          yield bytesOf("x");
+          await pause(1);
+        }
+      })(),
+    }),
+  })
+) {
+  for (const leave of ["reset", "end"] as const) {
+    EVERYDAY[`${leave}: ${name}`] = [handler, async (client) => {
+      client.send(get());
+      await pause(20);
+      client[leave]();
+      // One that has ended its side may read on: it goes for good somewhat later.
+      await pause(250);
+      client.reset();
+    }];
+  }
+}
+
+Deno.test("everyday events are no errors, and each line names the connection", async () => {
+  const outcomes = await Promise.allSettled(
+    Object.entries(EVERYDAY).map(async ([name, [handler, act]]) => {
+      const { all, info, error, log } = recorder();
+      const server = start(handler, { idleTimeout: 0.4, requestTimeout: 0.4, log });
+      const client = server.connect();
+      await act(client);
+      await pause(900);
+      client.end();
+      await client.until(() => client.closed);
+      await server.shutdown();
+      const story = `${name}:\n${all.join("\n")}`;
+      assertEquals(error, [], story);
+      for (const line of all.map((line) => line.replace(/^\S+ /, ""))) {
+        assert(GENERAL.test(line) || line.includes(PEER), `${line}\n${story}`);
+        assertMatch(line, /^[ -~]*$/, story);
+      }
+      // What a client did is told once: that it ages out after its answer, beside the access line.
+      const told = info.filter((line) => !GENERAL.test(line));
+      const most = name === "ages out" || name === "not here" ? 2 : 1;
+      assert(told.length <= most, story);
+      // Nobody got a 500, and nobody was to blame for one.
+      assert(!told.some((line) => /" 500 /.test(line)), story);
+      // Of a request that has begun there is a line with its method and target, as far as known.
+      if (/resets in|too slow|ended in|bad|does not|not here|^reset: |^end: /.test(name)) {
+        assert(told.some((line) => /"(GET|POST) \/?/.test(line)), story);
+      }
+    }),
+  );
+  const failures = outcomes.filter((outcome) => outcome.status === "rejected");
+  assertEquals(failures.map(({ reason }) => reason.message).join("\n\n"), "");
+});
+
+Deno.test("whoever left is in the access log, with what it got and why", async () => {
+  for (const name of Object.keys(EVERYDAY).filter((name) => /^reset: |resets in/.test(name))) {
+    const [handler, act] = EVERYDAY[name];
+    const { info, log } = recorder();
+    await using server = start(handler, { log: { info: log.info } });
+    const client = server.connect();
+    await act(client);
+    await client.until(() => client.closed);
+    await pause(5);
+    const lines = info.filter((line) => ACCESS.test(line));
+    assertEquals(lines.length, 1, `${name}: ${info.join("\n")}`);
+    assertMatch(lines[0], / (200|-) \d+ \d+ ms: \S/, name);
+  }
+});
+
+Deno.test("what a handler did wrong is one error with its stack, its route and its peer", async () => {
+  const mistakes: [string, Handler, RegExp][] = [
+    ["a throw", () => fail(), /^GET \/a\?b .*: Error: a mistake\n {4}/],
+    [
+      "a rejection",
+      async () => await Promise.reject(fail()),
+      /^GET \/a\?b .*: Error: a mistake\n {4}/,
+    ],
+    ["a stream", () => ({
+      body: (async function* () {
+        yield bytesOf("x");
+        await pause(1);
+        fail();
+      })(),
+    }), /^GET \/a\?b .*: Error: a mistake\n {4}/],
+    [
+      "a ReadableStream",
+      () => ({ body: new ReadableStream({ pull: fail }) }),
+      /^GET \/a\?b .*: Error: a mistake\n {4}/,
+    ],
+    [
+      "a stream that lies",
+      () => ({ headers: { "Content-Length": "9" }, body: generate(["x"]) }),
+      /^GET \/a\?b .*: TypeError: A streamed body /,
+    ],
+    [
+      "a stream that lies after it",
+      () => ({ headers: { "Content-Length": "1" }, body: generate(["x", "y"]) }),
+      /^GET \/a\?b .*: TypeError: A streamed body /,
+    ],
+  ];
+  function fail(): never {
+    throw new Error("a mistake");
+  }
+  for (const [name, handler, expected] of mistakes) {
+    const { info, error, log } = recorder();
+    await using server = start(handler, { log });
+    const client = server.connect();
+    client.send(get("/a?b", "Connection: close\r\n"));
+    client.end();
+    await client.until(() => client.closed);
+    await pause(5);
+    assertEquals(error.length, 1, `${name}: ${error.join("\n")}`);
+    assertMatch(error[0], expected, name);
+    assert(error[0].includes(PEER), error[0]);
+    assertEquals(info.filter((line) => ACCESS.test(line)).length, 1, `${name}: ${info.join("\n")}`);
+  }
+});
+
+Deno.test("a stack is told only of what a handler threw", async () => {
+  const responses: unknown[] = [
+    undefined,
+    { status: 99 },
+    { body: 5 },
+    { headers: { "X": "\n" } },
+    { headers: { "Content-Length": "9" }, body: new Response("x").body },
+    { body: new Response("x").body!.pipeThrough(new TextDecoderStream()) },
+  ];
+  for (const response of responses) {
+    const { all, error, log } = recorder();
+    await ask(() => response as HttpResponse, get("/", "Connection: close\r\n"), { log }).catch(
+      () => {},
+    );
+    assertEquals(error.length, 1);
+    for (const line of all) assert(!/\n|\.ts:\d+/.test(line), line);
+  }
+});
+
+Deno.test("what clients send can't forge lines of the log", async () => {
+  const odd = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code)).join("") +
+    "\u2028\u2029\u202e\u0085\ufeff\ud800";
+  const query = encodeURIComponent(odd.slice(0, -1)) + "%ED%A0%80";
+  const handlers: Handler[] = [
+    ({ query }) => {
+      throw new HttpError(400, `No such thing: ${query.get("q")}`);
+    },
+    ({ query }) => {
+      throw new HttpError(400, "No", { cause: query.get("q") });
+    },
+    ({ query }) => {
+      throw new HttpError(400, "No", { cause: new Error(query.get("q")!) });
+    },
+    ({ query }) => {
+      throw new HttpError(500, query.get("q")!, { cause: query.get("q") });
+    },
+    ({ query }) => {
+      throw new Error(query.get("q")!);
+    },
+    ({ query }) => {
+      throw query.get("q");
+    },
+    ({ query }) => {
+      const error = new Error("x");
+      error.name = query.get("q")!;
+      throw error;
+    },
+    ({ query }) => ({ headers: { "X": query.get("q")! } }),
+    ({ query }) => ({ headers: { [query.get("q")!]: "x" } }),
+    ({ query }) => ({ status: query.get("q") as never }),
+    ({ query }) => ({
+      body: (async function* () {
+        await pause(1);
+        yield bytesOf("x");
+        throw new Error(query.get("q")!);
+      })(),
+    }),
+    async (request) => ({ body: `${await request.json()}` }),
+  ];
+  const check = (all: string[]) => {
+    for (const line of all) {
+      assertMatch(line, /^[ -~]*(\n {4}[ -~]*)*$/); // Only what is indented goes on.
+      assert(!/\n/.test(line) || line.startsWith("ERROR"), line);
+    }
+  };
+  for (const handler of handlers) {
+    const { all, log } = recorder();
+    await using server = start(handler, { log });
+    const client = server.connect();
+    client.send(post(`{"a":${bytesOf(odd).join()}\n`, "", `/?q=${query}`));
+    client.end();
+    await client.until(() => client.closed);
+    check(all);
+    assert(all.some((line) => ACCESS.test(line.replace(/^\S+ /, ""))), all.join("\n"));
+  }
+  // And in every place of a head, or of what frames the content.
+  const { all, log } = recorder();
+  for (const char of odd.slice(0, 256)) {
+    const texts = [
+      `G${char}T / HTTP/1.1\r\nHost: a\r\n\r\n`,
+      `GET /${char} HTTP/1.1\r\nHost: a\r\n\r\n`,
+      `GET / HTTP/1.${char}\r\nHost: a\r\n\r\n`,
+      `GET / HTTP/1.1\r\nHost: ${char}\r\n\r\n`,
+      `GET / HTTP/1.1\r\nHost: a\r\nX${char}: y\r\n\r\n`,
+      `GET / HTTP/1.1\r\nHost: a\r\nExpect: ${char}\r\n\r\n`,
+      `GET / HTTP/1.1\r\nHost: a\r\nContent-Length: ${char}\r\n\r\n`,
+      `GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ${char}\r\n\r\n`,
+      `POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1${char}\r\nx\r\n0\r\n${char}: x\r\n\r\n`,
+    ];
+    await Promise.all(texts.map(async (text) => {
+      await using server = start(async (request) => ({ body: await request.text() }), { log });
+      const client = server.connect();
+      client.send(text);
+      client.end();
+      await client.until(() => client.closed);
+    }));
+  }
+  check(all);
+});
+
+Deno.test("lines of one kind that clients bring about are told some times, then counted", async () => {
+  const never = () => new Promise<never>(() => {});
+  const kinds: [name: string, handler: Handler, act: (client: MemoryClient) => unknown][] = [
+    ["malformed", () => ({}), (client) => client.send("hello\r\n\r\n")],
+    ["too large", () => ({}), (client) => client.send(`GET /${"x".repeat(17_000)}`)],
+    ["ended in a head", () => ({}), (client) => client.send("GET / HT")],
+    ["a mistake that clients can cause", () => {
+      throw new Error("a mistake");
+    }, (client) => client.send(get())],
+    ["idle", () => ({}), () => {}],
+    ["late", () => ({}), (client) => client.send("GET")],
+    ["unread", () => ({ body: "x".repeat(70_000) }), (client) => {
+      client.stalled = true;
+      client.send(get());
+    }],
+    ["cut off", never, (client) => client.send(get())],
+  ];
+  await Promise.all(kinds.map(async ([name, handler, act]) => {
+    const { all, log } = recorder();
+    const waits = /idle|late|unread/.test(name);
+    const server = start(handler, {
+      idleTimeout: waits ? 0.3 : 30,
+      maxConnections: 2000,
+      log: { info: log.info, error: log.error },
+    });
+    const clients = Array.from({ length: 1000 }, () => server.connect());
+    for (const client of clients) await act(client);
+    await pause(waits ? 900 : 50);
+    for (const client of clients) client.end();
+    if (name !== "cut off") await Promise.all(clients.map((one) => one.until(() => one.closed)));
+    await server.shutdown(0);
+    // The access log is one line a request.
+    const told = all.filter((line) =>
+      !ACCESS.test(line.replace(/^\S+ /, "")) && !GENERAL.test(line.replace(/^\S+ /, ""))
+    );
+    if (name === "cut off") {
+      assertEquals(told, ["ERROR Connections cut off: 1000"]);
+      return;
+    }
+    const counts = told.map((line) => /: (\d+) more$/.exec(line)).filter((match) => match !== null);
+    const counted = counts.reduce((sum, [, count]) => sum + Number(count), 0);
+    // In whatever seconds they fall into.
+    assert(told.length <= 60, `${name}: ${told.length} lines`);
+    assert(counts.length >= 1, `${name}: no count`);
+    assertEquals(counted + told.length - counts.length, 1000, `${name}: ${told.join("\n")}`);
+  }));
+});
+
+Deno.test("a logger whose methods reject, or throw, harms nobody", async () => {
+  const lines: string[] = [];
+  const reject = async (message: string) => {
+    lines.push(message);
+    await Promise.reject(new Error("the log is full"));
+  };
+  const thenable = (message: string) => {
+    lines.push(message);
+    return { then: (_: unknown, fail: (error: Error) => void) => fail(new Error("full")) };
+  };
+  const odd = (message: string) => {
+    lines.push(message);
+    return {
+      get then(): never {
+        throw new Error("no promise");
+      },
+    };
+  };
+  const late = (message: string) => {
+    lines.push(message);
+    return pause(1).then(() => Promise.reject(new Error("late")));
+  };
+  for (const method of [reject, thenable, odd, late] as Logger["info"][]) {
+    lines.length = 0;
+    const log = { debug: method, info: method, error: method };
+    const handler: Handler = ({ path }) => {
+      if (path === "/throw") throw new Error("a mistake");
+      return { body: path };
+    };
+    const received = await ask(handler, get("/1") + get("/throw") + "hello\r\n\r\n", { log });
+    assertEquals(received.map(({ status }) => status), [200, 500, 400]);
+    assert(lines.length > 5);
+    await pause(5); // An unhandled rejection would fail this test.
   }
 });
