@@ -10,6 +10,7 @@ import {
   freePort,
   isSecured,
   output,
+  overTls,
   Process,
   reset,
   type Runtime,
@@ -447,4 +448,102 @@ const ANSWERS: Scenario[] = [
   }, { only: "Bun", plain: true }],
 ];
 
-export const HOSTILE: Scenario[] = [...DESCRIPTORS, ...LEAVERS, ...ANSWERS];
+// ── The log ──────────────────────────────────────────────────────────────────────────────────
+
+/** Lines that are about no connection. */
+const GENERAL =
+  /^INFO - (Listening at PORT|Shutting down|Stopped)|^DEBUG - Waiting for|: \d+ more$/;
+
+/** Lets a client do its thing, and leave in one way after a while. */
+async function leave(
+  client: Client,
+  send: string | Uint8Array,
+  milliseconds: number,
+  ends = false,
+) {
+  await client.send(send).catch(() => {});
+  if (ends) await client.end().catch(() => {});
+  const reading = send.length > 0 ? client.read() : undefined;
+  await pause(milliseconds);
+  client.close();
+  await reading;
+}
+
+const LOG: Scenario[] = [
+  ["everyday clients cause no error, and each of their lines names the peer", async (runtime) => {
+    const args = ["--idle-timeout", "0.5", "--request-timeout", "0.5", "--log-level", "debug"];
+    await using server = await Process.start(runtime, args, APP);
+    const { port } = server;
+    const hello = isSecured() ? textOf(await clientHello()) : "";
+    const upload = "POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\nxxx";
+    const texts = [
+      ...["", "G", "GET / HT", "hello\r\n\r\n", get("/\x1b[m"), upload, get("/"), get("/big")],
+      ...[get("/endless"), get("/pieces"), get("/signal"), get("/slow"), get("/mib", CLOSE)],
+      ...[get("/refused?name=x%0Ay%1B"), upload.replace("/count", "/"), get("/") + "hello\r\n"],
+    ];
+    const raw = [hello, hello.slice(0, 99), "hello\r\n\r\n", "", "\x16\x03\x01", hello + "x"];
+    const work: Promise<void>[] = [];
+    for (const send of texts) {
+      for (const milliseconds of [0, 30, 800]) {
+        work.push((async () => leave(await Client.connect(port), send, milliseconds))());
+      }
+      work.push((async () => leave(await Client.connect(port), send, 30, true))());
+      if (!isSecured()) work.push(reset(port, send, 0), reset(port, send, 30));
+    }
+    for (const send of isSecured() ? raw : []) {
+      work.push((async () => leave(await Client.plain(port), send, 0))());
+      work.push((async () => leave(await Client.plain(port), send, 800))());
+      work.push((async () => leave(await Client.plain(port), send, 30, true))());
+      work.push(reset(port, send, 0), reset(port, send, 30));
+    }
+    await Promise.all(work);
+    await pause(700);
+    assertEquals((await ask(port, "/")).status, 200);
+    server.signal("SIGTERM");
+    assertEquals(await server.ended(), 0);
+    const lines = server.log.trimEnd().split("\n");
+    assertEquals(lines.filter((line) => !/^(INFO|DEBUG) - /.test(line)), []);
+    assertEquals(
+      lines.filter((line) => !GENERAL.test(line) && !/127\.0\.0\.1:[1-9]\d*/.test(line)),
+      [],
+    );
+    assertEquals(lines.filter((line) => !/^[ -~]*$/.test(line)), []);
+    assertEquals(lines.filter((line) => /" 500 /.test(line)), []);
+    assert(lines.some((line) => /^INFO .*\/refused.* 404 .*No such thing: x\\x0ay/.test(line)));
+  }],
+
+  [
+    "whoever looks whether the TLS port is open makes no line, and nonsense few",
+    async (runtime) => {
+      await overTls(async () => {
+        await using server = await Process.start(runtime);
+        const { port } = server;
+        for (let i = 0; i < 20; i++) {
+          (await Client.plain(port)).close();
+          await reset(port, "", i % 2 === 0 ? 0 : 10);
+        }
+        assertEquals((await ask(port, "/none")).status, 404);
+        await server.logged(/GET \/none/);
+        const lines = server.log.trimEnd().split("\n");
+        assertEquals(lines.filter((line) => !/Listening at|GET \/none/.test(line)), []);
+        // What is not TLS is told, but no more than a few times.
+        for (let i = 0; i < 10; i++) {
+          await Promise.all(Array.from({ length: 20 }, () => reset(port, get("/"), 20)));
+        }
+        server.signal("SIGTERM");
+        assertEquals(await server.ended(), 0);
+        const told = server.log.split("\n").filter((line) => line.includes("TLS handshake failed"));
+        const counts = told.map((line) => / - INFO - .*: (\d+) more$/.exec(line)).filter((one) =>
+          one
+        );
+        const counted = counts.reduce((sum, count) => sum + Number(count![1]), 0);
+        assertEquals(told.length - counts.length + counted, 200, server.log);
+        assert(told.length < 60, `${told.length} lines`);
+        assert(!server.log.includes(" - ERROR - "), server.log);
+      });
+    },
+    { needs: "openssl", plain: true },
+  ],
+];
+
+export const HOSTILE: Scenario[] = [...DESCRIPTORS, ...LEAVERS, ...ANSWERS, ...LOG];
