@@ -574,7 +574,7 @@ Deno.test("an echo of JSON is at most 13 times what came, and a kilobyte", async
     const inner = Array.from({ length: random(4) }, () => make(depth - 1));
     return kind === 4 ? inner : Object.fromEntries(inner.map((one, i) => [`k${i}`, one]));
   };
-  const values: object[] = Array.from({ length: 300 }, () => ({ a: make(random(12)) }));
+  const values: object[] = Array.from({ length: 150 }, () => ({ a: make(random(12)) }));
   const nest = (levels: number, inner: unknown) => {
     for (let i = 0; i < levels; i++) inner = i % 3 === 0 ? { a: inner } : [inner];
     return { a: inner };
