@@ -762,6 +762,66 @@ Deno.test("whoever left is in the access log, with what it got and why", async (
   }
 });
 
+Deno.test("a request has one line in the access log, however its connection ends", async () => {
+  const upload = post("x".repeat(500)).slice(0, -200);
+  const close = "Connection: close\r\n";
+  const wrapped: Handler = async (request) => {
+    try {
+      return { body: await request.text() };
+    } catch (cause) {
+      throw new Error("the upload failed", { cause });
+    }
+  };
+  const caught: Handler = async (request) => {
+    const text = await request.text().catch(() => "nothing");
+    return { body: text };
+  };
+  const long: Handler = () => ({ body: "x".repeat(99_999) });
+  const rows: [name: string, handler: Handler, send: string, lost: boolean][] = [
+    ["an upload, and the handler wraps its failure", wrapped, upload, true],
+    ["an upload, and the handler makes do without", caught, upload, true],
+    ["a last answer that is not taken", () => ({ body: "x" }), get("/", close), true],
+    [
+      "a last answer that is not taken, of bytes",
+      () => ({ body: bytesOf("x") }),
+      get("/", close),
+      true,
+    ],
+    ["a last frozen answer that is not taken", () => FROZEN, get("/", close), true],
+    ["a long answer that is not taken", long, get(), true],
+    ["a long last answer that is not taken", long, get("/", close), true],
+    ["a long frozen answer that is not taken", () => LONG, get(), true],
+    ["a stream that is not taken", () => ({ body: generate(["x".repeat(99_999)]) }), get(), true],
+    ["an answer, and no other request", () => ({ body: "x" }), get(), false],
+    ["an answer that is skipped to", () => ({ body: "x" }), upload, false],
+  ];
+  const problems: string[] = [];
+  for (const leave of ["reset", "idle", "stop"]) {
+    for (const [name, handler, send, lost] of rows) {
+      const { info, log } = recorder();
+      const server = start(handler, {
+        idleTimeout: leave === "idle" ? 0.2 : 30,
+        log: { info: log.info },
+      });
+      const client = server.connect();
+      client.stalled = lost;
+      client.send(send);
+      await pause(5);
+      if (leave === "reset") client.reset();
+      if (leave === "stop") await server.shutdown(0);
+      await client.until(() => client.ended || client.closed);
+      client.end();
+      await client.until(() => client.closed);
+      await server.shutdown(0);
+      const lines = info.filter((line) => line.startsWith(`${PEER} "`));
+      const what = `${leave}, ${name}: ${JSON.stringify(lines)}`;
+      if (lines.length !== 1) problems.push(what);
+      if (lines.some((line) => /" 500 /.test(line))) problems.push(`${what}: nobody got it`);
+    }
+  }
+  assertEquals(problems.join("\n"), "");
+});
+
 Deno.test("what a handler did wrong is one error with its stack, its route and its peer", async () => {
   const mistakes: [string, Handler, RegExp][] = [
     ["a throw", () => fail(), /^GET \/a\?b .*: Error: a mistake\n {4}/],
