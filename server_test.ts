@@ -30,7 +30,9 @@ import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { runCases, runHeads } from "./tests/fuzz.ts";
 import { GREEDY } from "./tests/greedy.ts";
+import { HOSTILE } from "./tests/hostile.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
+import "./tests/mended.ts";
 import { NEAR } from "./tests/names.ts";
 import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
@@ -1520,7 +1522,7 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
-const CASES = [...SCENARIOS, ...FAULTS, ...BUSY, ...GREEDY];
+const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY];
 const OTHERS = [...EXAMPLES, ...PROXIED, ...PACKAGE, ...BROWSED, ...COMPARED];
 
 for (const runtime of RUNTIMES) {

@@ -1,10 +1,11 @@
 /** A server for the tests that need other handlers than the application's: run it as server.ts. It
  * takes `--port`, `--max-connections`, `--backlog`, `--idle-timeout`, `--request-timeout`,
- * `--tls-cert` and `--tls-key`. */
+ * `--tls-cert`, `--tls-key` and `--log-level debug`, `--grace SECONDS` for a stop, and `--stay` not to
+ * end the process after it, which then has to end by itself. */
 
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { type HttpResponse, serve } from "../server.ts";
+import { HttpError, type HttpResponse, serve } from "../server.ts";
 
 const MIB = 1 << 20;
 const big = new Uint8Array(20 * MIB).map((_, i) => i % 251);
@@ -20,6 +21,20 @@ async function* broken() {
 async function* pieces() {
   const piece = Uint8Array.of(120);
   for (let i = 0; i < 2_000_000; i++) yield piece;
+}
+
+async function* three() {
+  for (const piece of ["one", "two", "three"]) {
+    await pause(0);
+    yield new TextEncoder().encode(piece);
+  }
+}
+
+async function* endless() {
+  for (;;) {
+    yield new Uint8Array(65_536);
+    await pause(0);
+  }
 }
 
 let running = 0, most = 0, turn = 0;
@@ -50,6 +65,19 @@ const server = serve(async (request) => {
       return { headers: { "X": "a\r\nb: c" } };
     case "/broken":
       return { body: broken() };
+    case "/three":
+      return { body: three() };
+    case "/endless":
+      return { body: endless() };
+    case "/fetched": // from a server at the port that the query names
+      return await fetch(
+        `http://127.0.0.1:${request.query.get("port")}${request.query.get("path")}`,
+      );
+    case "/signal":
+      await new Promise((resolve) => request.signal.addEventListener("abort", resolve));
+      throw request.signal.reason;
+    case "/refused": // what a client brings about, though it is a handler that says so
+      throw new HttpError(404, `No such thing: ${request.query.get("name")}`);
     case "/never":
       return await new Promise<never>(() => {});
     case "/slow":
@@ -80,11 +108,21 @@ const server = serve(async (request) => {
   idleTimeout: argument("--idle-timeout"),
   requestTimeout: argument("--request-timeout"),
   maxBodySize: 64 * MIB,
-  log: { info: console.error, error: console.error },
+  log: {
+    debug: value("--log-level") === "debug" ? line("DEBUG") : undefined,
+    info: line("INFO"),
+    error: line("ERROR"),
+  },
 });
-process.on("SIGTERM", () => void server.shutdown());
+const stop = () => void server.shutdown(argument("--grace"));
+process.on("SIGTERM", stop);
 await server.finished;
-process.exit(0);
+process.off("SIGTERM", stop);
+if (!process.argv.includes("--stay")) process.exit(0);
+
+function line(level: string): (message: string) => void {
+  return (message) => console.error(`${level} - ${message}`);
+}
 
 function value(flag: string): string | undefined {
   const at = process.argv.indexOf(flag);

@@ -42,6 +42,10 @@ export async function overTls(run: (folder: string) => Promise<void>): Promise<v
 export function clientFlags(): string[] {
   return secured === undefined ? [] : ["--tls"];
 }
+/** Whether this is within `overTls`. */
+export function isSecured(): boolean {
+  return secured !== undefined;
+}
 
 /** A raw TCP client, or one over TLS. What it sends and receives is text of one character a byte. */
 export class Client implements Disposable {
@@ -58,7 +62,11 @@ export class Client implements Disposable {
     if (secured !== undefined) {
       return new Client(await Deno.connectTls({ ...address, caCerts: [secured.authority] }));
     }
-    const tcp = await Deno.connect(address);
+    return await Client.plain(port);
+  }
+  /** One that does not speak TLS, though others do. */
+  static async plain(port: number): Promise<Client> {
+    const tcp = await Deno.connect({ hostname: "127.0.0.1", port });
     tcp.setNoDelay(true);
     return new Client(tcp);
   }
