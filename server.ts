@@ -846,6 +846,11 @@ class Turns {
 }
 const turns = new Turns();
 
+/** The field of a response whose content the runtime's `fetch` has decoded. */
+const DECODED_FIELD = typeof Bun === "undefined"
+  ? /^content-encoding: (gzip|br)\r\n/im
+  : /^content-encoding: (gzip|br|deflate|zstd)\r\n/im;
+
 /** Writes some bytes to the standard error, and tells how many. Unlike `process.stderr`, which stops
  * the whole process on Deno, and gathers without bound on Bun, it waits for a reader that is slow. */
 async function writeError(bytes: Uint8Array): Promise<number> {
@@ -1163,7 +1168,7 @@ export class HeadParser {
       case "connection":
         this.#connection = joined(this.#connection, this.#value(bytes, start, end));
         return;
-      case "expect": // a list, unlike any expectation that is known, if there are several lines
+      case "expect":
         this.#expectation = joined(this.#expectation, this.#value(bytes, start, end));
         return;
       default:
@@ -1202,10 +1207,7 @@ export class HeadParser {
       throw new HttpError(413, `Content of more than ${this.#maxContent} bytes`);
     }
     const hasContent = coding !== undefined || this.#contentLength > 0;
-    const expects = this.#expectation !== "" && version === "1.1"; // 9110 §10.1.1: MUST ignore in 1.0
-    if (expects && this.#expectation !== "100-continue") {
-      throw new HttpError(417, "The only expectation that can be met is 100-continue");
-    }
+    const expects = version === "1.1" && this.#expects(); // 9110 §10.1.1: MUST ignore in 1.0
     return {
       method,
       target,
@@ -1232,6 +1234,14 @@ export class HeadParser {
     if (codings.includes("chunked")) throw badField("chunked twice");
     if (codings.includes("")) throw badField("an empty transfer coding");
     throw new HttpError(501, "The only transfer coding that is understood is chunked");
+  }
+  /** 9110 §10.1.1, a list whose empty members are to be ignored (9110 §5.6.1.2). */
+  #expects(): boolean {
+    if (this.#expectation === "") return false;
+    const members = this.#expectation.split(",").map(trim).filter((member) => member !== "");
+    if (members.length === 0) return false;
+    if (members.length === 1 && members[0] === "100-continue") return true;
+    throw new HttpError(417, "The only expectation that can be met is 100-continue");
   }
   #keepsAlive(version: string): boolean {
     if (this.#connection === "") return version === "1.1";
@@ -1311,7 +1321,8 @@ function isAuthority(text: string): boolean {
     /^(\[[0-9A-Fa-f:.]+\]|(?:[\-._~0-9A-Za-z!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?$/
       .exec(text);
   if (parts === null || Number(parts[2] ?? 0) > 65535) return false;
-  return parts[1][0] !== "[" || URL.canParse(`http://${parts[1]}`);
+  if (parts[1][0] !== "[") return true;
+  return process.getBuiltinModule("node:net").isIPv6(parts[1].slice(1, -1)); // rarely needed
 }
 
 /** The target forms that do not begin with a slash (9112 §3.2.2 to §3.2.4), as authority and
@@ -1428,7 +1439,7 @@ export class HttpHeaders {
 function isSameName(fields: string, at: number, name: string): boolean {
   for (let i = 0; i < name.length; i++) {
     const one = fields.charCodeAt(at + i), other = name.charCodeAt(i);
-    if (one === other) continue;
+    if (one === other && one !== COLON) continue; // The first colon ends a name.
     const letter = one | 32; // The bit tells the cases of a letter apart.
     if (letter !== (other | 32) || letter < 97 || letter > 122) return false;
   }
@@ -1648,6 +1659,8 @@ class Body {
   complete: boolean;
   /** Why it can't be read any further. */
   failure: unknown;
+  /** That is because the connection broke. */
+  isLost = false;
   readonly #input: Input;
   readonly #patience: Patience;
   readonly #limits: Settings;
@@ -1780,6 +1793,9 @@ class Body {
     let count: number | null;
     try {
       count = await read;
+    } catch (error) {
+      this.isLost = true;
+      throw error;
     } finally {
       this.#patience.resumed();
     }
@@ -1803,6 +1819,8 @@ class IncomingRequest implements HttpRequest {
   #used = false;
   #abort: AbortController | undefined;
   #gone: unknown;
+  /** What the handler made of it has been told to `onError`. */
+  hasFailed = false;
 
   /** `watch` is called when somebody wants to know whether the client leaves. */
   constructor(head: Head, content: Body, connection: Connection, watch: () => void) {
@@ -1854,7 +1872,8 @@ class IncomingRequest implements HttpRequest {
       const { content } = this;
       const use = () => this.#use();
       let begun = false;
-      this.#stream = content.complete ? null : new ReadableStream({
+      const isEmpty = content.complete && content.failure === undefined;
+      this.#stream = isEmpty ? null : new ReadableStream({
         async pull(controller) {
           if (!begun) use();
           begun = true;
@@ -1911,10 +1930,11 @@ class IncomingRequest implements HttpRequest {
   }
   /** Whether a handler failed with this only because the client has gone. */
   isReason(error: unknown): boolean {
-    const { failure } = this.content;
-    if (failure !== undefined && error === failure) return !(error instanceof HttpError);
-    if (this.#gone === undefined) return false;
-    return error === this.#gone || error instanceof Error && error.name === "AbortError";
+    const { isLost, failure } = this.content;
+    const isReason = (one: unknown) =>
+      isLost && one === failure ||
+      this.isGone && (one === this.#gone || one instanceof Error && one.name === "AbortError");
+    return isReason(error) || error instanceof Error && isReason(error.cause);
   }
   /** The client has left. */
   abort(reason: unknown): void {
@@ -2009,6 +2029,9 @@ const NOTHING = new Uint8Array(0);
 /** The field line of a connection's last answer (9112 §9.6). */
 const CLOSE = "Connection: close\r\n";
 
+/** What is wrong with a response. Where that was found out is of no interest to anybody. */
+class ResponseError extends TypeError {}
+
 type Streamed = ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
 
 function isStreamed(body: unknown): body is Streamed {
@@ -2027,10 +2050,10 @@ interface Source {
   /** Nobody wants the rest. Whether that can be done properly is of no more interest. */
   cancel(reason?: unknown): Promise<void>;
 }
-/** @throws {TypeError} if the stream is locked, or no stream at all. */
+/** @throws {ResponseError} if the stream is locked, or no stream at all. */
 function sourceOf(stream: Streamed): Source {
   if (stream instanceof ReadableStream) {
-    if (stream.locked) throw new TypeError("The body of the response has been read already");
+    if (stream.locked) throw new ResponseError("The body of the response has been read already");
     const reader = stream.getReader();
     return {
       next: () => reader.read(),
@@ -2104,16 +2127,16 @@ function allowsContent(status: number): boolean {
   return status !== 204 && status !== 205 && status !== 304;
 }
 
-/** Checks what a handler has returned. @throws {TypeError} which says what is wrong with it. */
+/** Checks what a handler has returned. @throws {ResponseError} which says what is wrong with it. */
 function checkResponse(response: HttpResponse | Response): Reply {
   if (typeof response !== "object" || response === null || Array.isArray(response)) {
     const kind = Array.isArray(response) ? "an array" : response === null ? null : typeof response;
-    throw new TypeError(`The handler returned ${kind}: return { body } or a Response`);
+    throw new ResponseError(`The handler returned ${kind}: return { body } or a Response`);
   }
   const status = response.status ?? 200;
   if (!Number.isInteger(status) || status < 200 || status > 599) {
     const found = `${typeof status} ${status}`;
-    throw new TypeError(`A status must be a whole number from 200 to 599, not the ${found}`);
+    throw new ResponseError(`A status must be a whole number from 200 to 599, not the ${found}`);
   }
   const reply: Reply = {
     status,
@@ -2130,10 +2153,11 @@ function checkResponse(response: HttpResponse | Response): Reply {
   addContent(reply, response.body ?? "");
   return reply;
 }
-/** What `fetch` has got is decoded, though its fields still tell what was sent. */
+/** What `fetch` has got may have been decoded, though its fields still tell what was sent. */
 function asDecoded(reply: Reply): void {
-  reply.declared = undefined;
-  reply.fields = reply.fields.replace(/^content-encoding:[^\r]*\r\n/gim, "");
+  const fields = reply.fields.replace(DECODED_FIELD, "");
+  if (fields !== reply.fields) reply.declared = undefined;
+  reply.fields = fields;
 }
 
 function addFields(reply: Reply, headers: NonNullable<(HttpResponse | Response)["headers"]>): void {
@@ -2150,7 +2174,7 @@ function addFields(reply: Reply, headers: NonNullable<(HttpResponse | Response)[
 function addField(reply: Reply, name: string, value: string): void {
   const kind = FIELD_KINDS.get(name) ?? fieldKind(name);
   if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
-    throw new TypeError(`The response's field ${name} ${whatIsWrong(value)}`);
+    throw new ResponseError(`The response's field ${name} ${whatIsWrong(value)}`);
   }
   if (kind === "content-length") reply.declared = value;
   else if (kind === "connection") reply.close ||= /(^|,)[ \t]*close[ \t]*(,|$)/i.test(value);
@@ -2162,15 +2186,17 @@ function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["b
   const streamed = isStreamed(body);
   if (typeof body !== "string" && !(body instanceof Uint8Array) && !streamed) {
     const found = typeof body === "object" ? "an object: use JSON.stringify" : `a ${typeof body}`;
-    throw new TypeError(`A body must be text, bytes or a stream of bytes, not ${found}`);
+    throw new ResponseError(`A body must be text, bytes or a stream of bytes, not ${found}`);
   }
   if (body instanceof Uint8Array) {
-    if ((body.buffer as ArrayBuffer).detached) throw new TypeError("The body's bytes are detached");
+    if ((body.buffer as ArrayBuffer).detached) {
+      throw new ResponseError("The body's bytes are detached");
+    }
     reply.length = body.length;
   }
   if (reply.declared !== undefined && (streamed || body === "")) {
     if (!/^[0-9]{1,15}$/.test(reply.declared)) {
-      throw new TypeError("The response's Content-Length is not a number");
+      throw new ResponseError("The response's Content-Length is not a number");
     }
     reply.length = Number(reply.declared);
   }
@@ -2188,7 +2214,7 @@ const SERVERS_FIELD = /^(date|keep-alive|trailer|transfer-encoding|upgrade)$/;
  * frame is the handler's error (9110 §5.1). */
 function fieldKind(name: string): string {
   if (!FIELD_NAME_FORM.test(name)) {
-    throw new TypeError(`A field name has letters, digits and hyphens, unlike '${name}'`);
+    throw new ResponseError(`A field name has letters, digits and hyphens, unlike '${name}'`);
   }
   const lower = name.toLowerCase();
   const kind = SERVERS_FIELD.test(lower) ? "server's" : lower;
@@ -2405,6 +2431,7 @@ class Clock implements Now {
   /** No tick is due before the next deadline, since nobody asked for the time during the last one. */
   #asleep = true;
   #asked = false;
+  #stopped = false;
   readonly #onTick: (before: number, now: number) => number;
 
   /** `onTick` is told the times of the last tick and of this one, and tells the next deadline. */
@@ -2419,11 +2446,12 @@ class Clock implements Now {
   }
   stop(): void {
     clearTimeout(this.#timer);
-    this.#asleep = true;
+    this.#asleep = this.#stopped = true;
   }
   #wake(): void {
-    this.#asleep = false;
     this.#read();
+    if (this.#stopped) return; // A handler may end after its server.
+    this.#asleep = false;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(this.#tick, TICK);
   }
@@ -2573,6 +2601,9 @@ class Output {
   }
 }
 
+/** Why a request got no answer, most often. */
+const LEFT = "the client left";
+
 /** What a client is waited for: to send, or to close; or nothing. */
 type Awaited = "head" | "content" | "close" | undefined;
 
@@ -2614,11 +2645,12 @@ class HttpConnection implements Patience {
   #source: Source | undefined;
   #answering = false;
   /** What is known of the request in hand and of its answer, for the log: when it began, the status,
-   * bytes of content that were sent, and why it failed. */
+   * bytes of content that were sent, why it failed, and whether that has been told. */
   #started = 0;
   #status = 0;
   #sent = 0;
   #reason = "";
+  #isNoted = true;
   #answered = 0;
   /** What was done for this connection since others got their turn. */
   #steps = 0;
@@ -2662,6 +2694,7 @@ class HttpConnection implements Patience {
 
         // Call the handler.
         if (log.info !== undefined) this.#started = Date.now();
+        this.#isNoted = false;
         const content = new Body(head, this.#input, this, settings);
         const request = new IncomingRequest(head, content, this.#connection, () => this.watch());
         this.#request = request;
@@ -2675,11 +2708,12 @@ class HttpConnection implements Patience {
           if (request.isReason(error)) throw error; // Nobody is there to get an answer.
           response = this.#failure(error, request);
         }
+        if (content.isLost) throw content.failure;
 
         // Answer it, and get ready for the next one.
         const sent = this.#send(request, response);
         if (sent !== undefined) await sent;
-        if (log.info !== undefined && !this.#closed) log.info(this.#accessLine(head));
+        if (!this.#closed) this.#noteAnswer(head);
         log.debug?.(`Completed!!${this.#from()}`);
         if (!content.complete && this.#persists) await this.#skip(content);
         else if (!content.complete) content.abandon();
@@ -2701,7 +2735,13 @@ class HttpConnection implements Patience {
     }
   }
 
-  /** Gives the connection up, and its permit back. */
+  /** Gives a client up that has left, or takes too long; `why` is for the log. */
+  giveUp(why: string, reason: unknown): void {
+    if (this.#closed) return;
+    this.#noteLoss(why, reason);
+    this.close(reason);
+  }
+  /** Closes the connection, and gives its permit back. */
   close(reason?: unknown): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -2787,10 +2827,10 @@ class HttpConnection implements Patience {
       this.#noteRefusal(this.#late);
       void this.#sendLate(this.#late);
     } else {
-      if (this.#awaits !== "close" && !this.#shared.stopping) {
-        this.#note("Connection closed due to idle timeout");
-      }
-      this.close(new DOMException("The client took too long", "TimeoutError"));
+      const why = "Connection closed due to idle timeout";
+      const isExpected = this.#awaits === "close" || this.#shared.stopping;
+      if (this.#isNoted && !isExpected) this.#note(why);
+      this.giveUp(why, new DOMException("The client took too long", "TimeoutError"));
     }
   }
   /** Whoever is reading goes on, and finds out when something comes or the connection is closed. */
@@ -2809,7 +2849,7 @@ class HttpConnection implements Patience {
     const request = this.#request;
     if (this.#awaits !== undefined || request === undefined) return;
     this.#input.watch((error) => {
-      if (error !== undefined) return this.#lose(error);
+      if (error !== undefined) return this.giveUp(LEFT, error);
       if (this.#request !== request) return;
       // It may have left, or only have sent all that it wanted to: then it gets its answer, and a
       // stream may not be silent for long.
@@ -2862,13 +2902,14 @@ class HttpConnection implements Patience {
 
   /** Waits for a handler; meanwhile the answers to the requests before leave. */
   #settled<T>(returned: Promise<T>): Promise<T> {
-    this.#output.flush()?.catch((error) => this.#lose(error));
+    this.#output.flush()?.catch((error) => this.giveUp(LEFT, error));
     return returned;
   }
   /** The answer to what a handler threw. */
   #failure(error: unknown, request: IncomingRequest): HttpResponse | Response {
     const { onError } = this.#shared;
     const expected = error instanceof HttpError;
+    request.hasFailed = true;
     if (expected) this.#reason = visible(error.message) + because(error);
     else this.#noteMistake(error, request);
     try {
@@ -2886,6 +2927,7 @@ class HttpConnection implements Patience {
   /** The same, for a response that can't be sent. */
   #failureReply(error: unknown, request: IncomingRequest): Reply {
     try {
+      if (request.hasFailed) throw error; // It is what onError has answered.
       return checkResponse(this.#failure(error, request));
     } catch (second) {
       this.#noteMistake(second, request, "onError, ");
@@ -3008,7 +3050,7 @@ class HttpConnection implements Patience {
         if (this.#closed) throw new Error(CLOSED);
         if (done) break;
         if (!(value instanceof Uint8Array)) {
-          throw new TypeError("A streamed body must be made of Uint8Array pieces");
+          throw new ResponseError("A streamed body must be made of Uint8Array pieces");
         }
         if (value.length === 0) continue; // A chunk of no bytes would be the last.
         if (this.#sent + value.length > (length ?? Infinity)) break;
@@ -3022,7 +3064,7 @@ class HttpConnection implements Patience {
       } else if (this.#sent === length) {
         void this.#expectEnd(source, request);
       } else {
-        throw new TypeError("A streamed body is not as long as its Content-Length");
+        throw new ResponseError("A streamed body is not as long as its Content-Length");
       }
     } catch (error) { // Without its end, so that the client notices.
       const isLost = this.#closed || error === this.#output.failure || request.isReason(error);
@@ -3038,7 +3080,7 @@ class HttpConnection implements Patience {
   async #expectEnd(source: Source, request: IncomingRequest): Promise<void> {
     try {
       if ((await source.next()).done) return;
-      throw new TypeError("A streamed body is longer than its Content-Length");
+      throw new ResponseError("A streamed body is longer than its Content-Length");
     } catch (error) {
       this.#noteMistake(error, request);
       void source.cancel(error);
@@ -3053,11 +3095,6 @@ class HttpConnection implements Patience {
     await this.#output.flush();
     if (lingers || !this.#input.empty || this.#connection.encrypted) await this.#linger(NOTHING);
   }
-  /** The client has left while its request was handled. */
-  #lose(error: unknown): void {
-    if (!this.#closed) this.#noteLoss(error);
-    this.close(error);
-  }
   /** Answers what can't be served, if it can be answered. */
   async #refuse(error: unknown): Promise<void> {
     try {
@@ -3065,7 +3102,7 @@ class HttpConnection implements Patience {
       if (this.#closed) return;
       if (error instanceof TlsError && !error.isGone) return this.#note(visible(error.message));
       const isLost = !(error instanceof HttpError) || this.#answering;
-      if (isLost) this.#noteLoss(error);
+      if (isLost) this.#noteLoss(LEFT, error);
       else this.#noteRefusal(error);
       await this.#output.flush();
       if (!isLost) await this.#linger(this.#refusal(error));
@@ -3094,13 +3131,16 @@ class HttpConnection implements Patience {
   #from(): string {
     return ` (from ${this.#peer})`;
   }
-  #accessLine({ method, target, protocol }: Head): string {
+  /** The line of a request in the access log. */
+  #noteAnswer({ method, target, protocol }: Head): void {
+    const { info } = this.#shared.log;
+    this.#isNoted = true;
+    if (info === undefined) return;
     const milliseconds = Math.max(0, Date.now() - this.#started);
+    const answer = `${this.#status || "-"} ${this.#sent} ${milliseconds} ms`;
     const reason = this.#reason && `: ${this.#reason}`;
     this.#reason = "";
-    const line = `"${method} ${target} ${protocol}"`;
-    const answer = `${this.#status || "-"} ${this.#sent} ${milliseconds} ms`;
-    return `${this.#peer} ${line} ${answer}${reason}`;
+    info(`${this.#peer} "${method} ${target} ${protocol}" ${answer}${reason}`);
   }
   /** Something that happened to the connection. */
   #note(what: string): void {
@@ -3108,6 +3148,7 @@ class HttpConnection implements Patience {
   }
   /** A message that is answered by the server itself. */
   #noteRefusal(error: HttpError): void {
+    this.#isNoted = true;
     const { method, target } = this.#seen();
     const line = `${this.#peer} "${`${method} ${target}`.trim()}" ${error.status}`;
     this.#shared.notes.add(
@@ -3116,15 +3157,12 @@ class HttpConnection implements Patience {
       `${line}: ${visible(error.message)}${because(error)}`,
     );
   }
-  /** The client has gone before it had its answer, or what is sent to it can't be finished. */
-  #noteLoss(error?: unknown): void {
-    const { debug, info } = this.#shared.log;
-    const head = this.#request?.head;
-    if (head !== undefined && info !== undefined) {
-      this.#reason ||= "the client left";
-      info(this.#accessLine(head));
-    }
-    debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
+  /** The connection ends before its time; a request that is in hand gets its line now. */
+  #noteLoss(why: string, error: unknown): void {
+    this.#shared.log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
+    if (this.#isNoted || this.#request === undefined) return;
+    this.#reason ||= why;
+    this.#noteAnswer(this.#request.head);
   }
   /** What a handler did wrong. */
   #noteMistake(error: unknown, { method, target }: HttpRequest, where = ""): void {
@@ -3146,7 +3184,8 @@ function visible(text: string): string {
 }
 /** What was thrown, with its stack. Its lines are indented: only the log's own begin at the left. */
 function describe(error: unknown): string {
-  const stack = error instanceof Error ? error.stack : undefined;
+  const isTraced = error instanceof Error && !(error instanceof ResponseError);
+  const stack = isTraced ? error.stack : undefined;
   const text = typeof stack === "string" ? stack : inOneLine(error);
   return text.split("\n").map(visible).join("\n    ");
 }
@@ -3430,7 +3469,7 @@ class HttpServer implements Server, Shared {
     }
     if (count > 0) this.log.error?.(`Connections cut off: ${count}`);
     const reason = new DOMException("The server is stopping", "AbortError");
-    for (const connection of this.#connections) connection.close(reason);
+    for (const connection of this.#connections) connection.giveUp("cut off by the stop", reason);
   }
   #checkFinished(): void {
     if (!this.stopping || this.#accepting || this.#connections.size + this.#queued > 0) return;
@@ -3639,10 +3678,11 @@ async function main(): Promise<void> {
   };
   const lines = new LineLog();
   // `bun --hot` runs an edited file in the same process, where the server before still has the port.
-  const running = globalThis as { "server.ts"?: Server };
+  const running = globalThis as { "server.ts"?: Promise<Server> };
   const before = running["server.ts"];
-  running["server.ts"] = undefined;
-  await before?.shutdown(0);
+  const { promise, resolve } = Promise.withResolvers<Server>();
+  running["server.ts"] = promise;
+  await (await before)?.shutdown(0);
   let server: Server;
   try {
     server = serve(delay > 0 ? delayed : handler, { ...options, log: lines.at(level) });
@@ -3652,7 +3692,7 @@ async function main(): Promise<void> {
     console.error(`Cannot listen at --hostname ${hostname} --port ${port}: ${reason}`);
     process.exit(1);
   }
-  running["server.ts"] = server;
+  resolve(server);
   let stopping = false;
   const stop = () => {
     if (stopping) process.exit(1); // A second signal: at once.
@@ -3664,7 +3704,7 @@ async function main(): Promise<void> {
   await server.finished;
   process.off("SIGINT", stop);
   process.off("SIGTERM", stop);
-  if (running["server.ts"] !== server) return; // Another has taken its place.
+  if (running["server.ts"] !== promise) return; // Another has taken its place.
   await lines.finish();
   process.exit(0);
 }

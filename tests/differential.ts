@@ -54,7 +54,7 @@ function parse(text: string, ends: number[], bounds?: Bounds): string {
     return parser.begun ? "it has begun" : "nothing has begun";
   } catch (error) {
     if (!(error instanceof HttpError)) throw error;
-    return `${error.name} ${error.status} to ${parser.methodIn(bytes, start)}`;
+    return `${error.name} ${error.status} to ${parser.seenIn(bytes, start).method}`;
   }
 }
 

@@ -190,12 +190,11 @@ function judgeWhole(
     framing = Number(length);
   }
 
-  // 9110 §10.1.1: to be ignored in HTTP/1.0; else the one expectation, once. Lines without a value
-  // before it count as none.
-  const expectations = valuesOf(fields, "expect");
-  while (expectations[0] === "") expectations.shift();
-  const expects = version === "1.1" && expectations.length > 0;
-  if (expects && expectations.join(",").toLowerCase() !== "100-continue") return 417;
+  // 9110 §10.1.1: to be ignored in HTTP/1.0; else the one expectation, once. Empty members do not
+  // count (9110 §5.6.1.2).
+  const expected = membersOf(valuesOf(fields, "expect")).filter((member) => member !== "");
+  const expects = version === "1.1" && expected.length > 0;
+  if (expects && expected.join() !== "100-continue") return 417;
 
   // 9112 §9.3
   const options = membersOf(valuesOf(fields, "connection"));
