@@ -131,10 +131,11 @@ function checkSetting(name: keyof Settings, given: number | undefined, label: st
   throw new RangeError(`${label} must be ${unit} ${range}${most < Infinity ? ` to ${most}` : ""}`);
 }
 
-/** Reads that may begin in a turn of Deno's event loop, a quarter of those that it does in one ... */
-const READS_A_TURN = 32;
-/** ... once more connections than this are open. */
-const FEW_CONNECTIONS = 100;
+/** Reads that may begin in a turn of Deno's event loop. Each can lead to more reads and a write in the
+ * same turn, which has room for 128 of them all ... */
+const READS_A_TURN = 8;
+/** ... once more connections than this are open: fewer get by without, and each costs 5 % less. */
+const FEW_CONNECTIONS = 64;
 /** Bytes that are encrypted at a time on Deno: what TLS calls a record holds as many. */
 const TLS_PIECE = 16384;
 /** Bytes that a connection's read buffer starts with: a browser's request fits, and ten thousand
@@ -179,6 +180,8 @@ const LINGER_BYTES = 16777216;
 const LINGER_PIECE = 16384;
 /** What may be done for one connection before others get their turn: a request, a piece of content. */
 const STEPS_A_TURN = 32;
+/** Microtasks after which what a read has at once is there on Deno, with some to spare. */
+const MICROTASKS_OF_A_READ = 12;
 /** As many steps is a KiB of chunk sizes worth, since there may be 200. */
 const STEPS_FOR_CHUNKS = 4;
 /** Milliseconds without anybody that gives way, after which there is time for all ... */
@@ -288,8 +291,8 @@ class TlsError extends Error {
 /**
  * Keeps Deno fair. It polls all reads in one task, which may do 128 of them; the rest is put off until
  * the kernel has been asked for news, and then those whose bytes have come meanwhile go first. So of
- * more than 128 busy connections the same ones would be served again and again. Therefore not so many
- * reads are begun in a turn of the event loop that this limit is met: the next ones wait in line.
+ * more than 128 busy connections the same ones would be served again and again. Therefore few reads are
+ * begun in a turn of the event loop, so that this limit is not met, and the next ones wait in line.
  */
 class ReadQueue {
   /** Connections that are open. */
@@ -302,24 +305,27 @@ class ReadQueue {
   #hasTurned = false;
 
   read(tcp: Deno.TcpConn, buffer: Uint8Array): Promise<number | null> {
-    return this.open <= FEW_CONNECTIONS ? tcp.read(buffer) : this.#readInTurn(tcp, buffer);
-  }
-  async #readInTurn(tcp: Deno.TcpConn, buffer: Uint8Array): Promise<number | null> {
+    if (this.open <= FEW_CONNECTIONS) return tcp.read(buffer);
     if (this.#begun < READS_A_TURN && this.#waiting.length === 0) {
       this.#begun++;
-    } else {
-      this.#timer ??= setTimeout(this.#noTurn, 1);
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      return this.#read(tcp, buffer);
     }
-    try {
-      return await tcp.read(buffer);
-    } finally {
-      // All reads of a turn are done before the first of those who asked for them goes on, so what it
-      // puts off by a microtask comes after all of them.
-      if (!this.#isTurning) queueMicrotask(this.#turn);
-      this.#isTurning = true;
-    }
+    this.#timer ??= setTimeout(this.#noTurn, 1);
+    return new Promise((resolve, reject) =>
+      this.#waiting.push(() => void this.#read(tcp, buffer).then(resolve, reject))
+    );
   }
+  #read(tcp: Deno.TcpConn, buffer: Uint8Array): Promise<number | null> {
+    const read = tcp.read(buffer);
+    read.then(this.#done, this.#done);
+    return read;
+  }
+  /** All reads of a turn are done before the first of those who asked for them goes on, so what this
+   * puts off by a microtask comes after all of them. */
+  #done = (): void => {
+    if (!this.#isTurning) queueMicrotask(this.#turn);
+    this.#isTurning = true;
+  };
   #turn = (): void => {
     this.#isTurning = false;
     this.#hasTurned = true;
@@ -387,13 +393,19 @@ class DenoConnection implements Connection {
  */
 class TlsConnection implements Connection {
   readonly encrypted = true;
-  readonly #tcp: DenoConnection;
-  readonly #stream: Duplex;
-  readonly #tls: TLSSocket;
   readonly remoteAddress: string;
   readonly remotePort: number;
+  readonly #tcp: DenoConnection;
+  /** The connection as the kind of stream that `node:tls` takes. */
+  readonly #stream: Duplex;
+  readonly #tls: TLSSocket;
+  readonly #buffer = new Uint8Array(TLS_PIECE);
   /** What did not fit into the buffer of the last read. */
   #rest: Uint8Array | null = null;
+  /** The stream wants bytes of the connection; it has asked for some; somebody waits for content. */
+  #isHungry = false;
+  #isReading = false;
+  #isAwaited = false;
   #isSecure = false;
   #isWriting = false;
   #closed = false;
@@ -403,11 +415,24 @@ class TlsConnection implements Connection {
   #wake = () => {};
 
   constructor(tcp: DenoConnection, secureContext: SecureContext) {
+    const { Duplex } = process.getBuiltinModule("node:stream");
+    const { TLSSocket } = process.getBuiltinModule("node:tls");
     this.#tcp = tcp;
     this.remoteAddress = tcp.remoteAddress;
     this.remotePort = tcp.remotePort;
-    const { TLSSocket } = process.getBuiltinModule("node:tls");
-    this.#stream = streamOf(tcp);
+    this.#stream = new Duplex({
+      read: () => {
+        this.#isHungry = true;
+        void this.#feed();
+      },
+      write: (bytes, _, done) => void writeAll(tcp, bytes).then(() => done(), done),
+      final: (done) => void tcp.closeWrite().then(() => done(), done),
+      destroy: (error, done) => {
+        tcp.close();
+        done(error);
+      },
+    });
+    this.#stream.on("error", () => {}); // TLS is told, too.
     this.#tls = new TLSSocket(this.#stream as Socket, {
       isServer: true,
       secureContext,
@@ -423,6 +448,21 @@ class TlsConnection implements Connection {
       this.#failure ??= new Error(CLOSED);
       this.#wake();
     });
+  }
+  /** Reads some bytes for TLS; but once hands have been shaken, only while content is waited for: a read
+   * that is begun before its turn would come to the front of the {@linkcode ReadQueue}. */
+  async #feed(): Promise<void> {
+    if (!this.#isHungry || this.#isReading || this.#isSecure && !this.#isAwaited) return;
+    this.#isHungry = false;
+    this.#isReading = true;
+    try {
+      const count = await this.#tcp.read(this.#buffer);
+      this.#isReading = false;
+      this.#stream.push(count === null ? null : this.#buffer.slice(0, count));
+      if (this.#tls.readableLength > 0) this.#isAwaited = false;
+    } catch (error) {
+      this.#stream.destroy(error as Error);
+    }
   }
   read(buffer: Uint8Array): number | null | Promise<number | null> {
     if (this.#closed) return Promise.reject(new Error(CLOSED));
@@ -440,6 +480,8 @@ class TlsConnection implements Connection {
         this.#wake = () => {};
         resolve(this.read(buffer));
       };
+      this.#isAwaited = true;
+      void this.#feed();
     });
   }
   write(bytes: Uint8Array): Promise<number> {
@@ -472,30 +514,6 @@ class TlsConnection implements Connection {
     this.#tls.destroy();
     this.#tcp.close();
   }
-}
-
-/** A connection as the kind of stream that `node:tls` takes. */
-function streamOf(connection: Connection): Duplex {
-  const { Duplex } = process.getBuiltinModule("node:stream");
-  const buffer = new Uint8Array(TLS_PIECE);
-  const stream = new Duplex({
-    async read() {
-      try {
-        const count = await connection.read(buffer);
-        stream.push(count === null ? null : buffer.slice(0, count));
-      } catch (error) {
-        stream.destroy(error as Error);
-      }
-    },
-    write: (bytes, _, done) => void writeAll(connection, bytes).then(() => done(), done),
-    final: (done) => void Promise.resolve(connection.closeWrite()).then(() => done(), done),
-    destroy: (error, done) => {
-      connection.close();
-      done(error);
-    },
-  });
-  stream.on("error", () => {}); // TLS is told, too.
-  return stream;
 }
 
 class DenoListener implements Listener {
@@ -845,6 +863,17 @@ class Turns {
   }
 }
 const turns = new Turns();
+
+/** Whether a read has to wait for another turn of the event loop: on Deno, one that has not is a promise
+ * as well, but is settled after some microtasks. */
+async function isWaiting(read: unknown): Promise<boolean> {
+  if (!(read instanceof Promise)) return false;
+  let isSettled = false;
+  const settle = () => isSettled = true;
+  read.then(settle, settle);
+  for (let i = 0; i < MICROTASKS_OF_A_READ && !isSettled; i++) await undefined;
+  return !isSettled;
+}
 
 /** The field of a response whose content the runtime's `fetch` has decoded. */
 const DECODED_FIELD = typeof Bun === "undefined"
@@ -1495,10 +1524,6 @@ class Input {
   took(count: number | null): count is number {
     this.end += count ?? 0;
     return count !== null;
-  }
-  /** Whether all that had come was read: the next read has to wait, and others have their turn. */
-  get isDrained(): boolean {
-    return this.end < this.bytes.length;
   }
   /** Reads past the buffer, which must be empty, straight to where the bytes are wanted. */
   readInto(target: Uint8Array): number | null | Promise<number | null> {
@@ -2685,10 +2710,10 @@ class HttpConnection implements Patience {
           if (this.#isDismissed()) return;
           this.#awaitHead();
           const read = this.#input.read();
+          if (this.#steps >= STEPS_A_TURN / 2 && await isWaiting(read)) this.#steps = 0;
           const count = typeof read === "number" ? read : await read;
           this.resumed();
           if (!this.#input.took(count)) return await this.#ended();
-          if (this.#input.isDrained) this.#steps = 0;
           head = this.#nextHead();
         }
 

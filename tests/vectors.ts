@@ -335,6 +335,8 @@ export const VECTORS: Vector[] = [
     ["a port with a sign", host("a:+80")],
     ["two ports", host("a:80:80")],
     ["IPv6 without brackets", host("::1")],
+    ["IPv6 that ends with a colon", host("[::1:]")],
+    ["IPv6 that ends with a colon, in the middle of which it is shortened", host("[1::2:]")],
     ["an open bracket", host("[::1")],
     ["a bracket with a name", host("[a.b]")],
     ["too many groups", host("[1:2:3:4:5:6:7:8:9]")],
@@ -925,6 +927,10 @@ export const VECTORS: Vector[] = [
     ["100-continue without content is not answered", fields("Expect: 100-continue\r\n"), 200],
     ["with a length of 0", post("Expect: 100-continue\r\nContent-Length: 0\r\n"), 200],
     ["in upper case", fields("Expect: 100-CONTINUE\r\n"), 200],
+    ["an empty member after it", fields("Expect: 100-continue,\r\n"), 200],
+    ["an empty line before it", fields("Expect:\r\nExpect: 100-continue\r\n"), 200],
+    ["an empty line after it", fields("Expect: 100-continue\r\nExpect:\r\n"), 200],
+    ["empty members alone", fields("Expect: ,\r\n"), 200],
   ]),
   ...end("9110 §10.1.1", [
     [
@@ -942,6 +948,7 @@ export const VECTORS: Vector[] = [
     ["another expectation", fields("Expect: x\r\n")],
     ["another beside it", fields("Expect: 100-continue, x\r\n")],
     ["twice", fields("Expect: 100-continue\r\nExpect: 100-continue\r\n")],
+    ["its halves in two lines", fields("Expect: 100-\r\nExpect: continue\r\n")],
     ["with a parameter", fields("Expect: 100-continue;a=b\r\n")],
   ]),
   ...ok("9110 §10.1.1", [[
