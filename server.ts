@@ -134,6 +134,8 @@ function checkSetting(name: keyof Settings, given: number | undefined, label: st
 /** Reads that may begin in a turn of Deno's event loop. Each can lead to more reads and a write in the
  * same turn, which has room for 128 of them all ... */
 const READS_A_TURN = 8;
+/** ... if there is nothing else to be done ... */
+const READS_AT_REST = 64;
 /** ... once more connections than this are open: fewer get by without, and each costs 5 % less. */
 const FEW_CONNECTIONS = 64;
 /** Bytes that are encrypted at a time on Deno: what TLS calls a record holds as many. */
@@ -297,17 +299,19 @@ class TlsError extends Error {
 class ReadQueue {
   /** Connections that are open. */
   open = 0;
-  /** Reads that were begun in this turn. */
-  #begun = 0;
+  /** Reads that may still begin in this turn. */
+  #left = 0;
   #isTurning = false;
   readonly #waiting: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #hasTurned = false;
 
-  read(tcp: Deno.TcpConn, buffer: Uint8Array): Promise<number | null> {
+  /** The first read of a connection, which may be for long, does not wait in line. */
+  read(tcp: Deno.TcpConn, buffer: Uint8Array, isFirst: boolean): Promise<number | null> {
     if (this.open <= FEW_CONNECTIONS) return tcp.read(buffer);
-    if (this.#begun < READS_A_TURN && this.#waiting.length === 0) {
-      this.#begun++;
+    if (isFirst) return this.#read(tcp, buffer);
+    if (this.#left > 0) {
+      this.#left--;
       return this.#read(tcp, buffer);
     }
     this.#timer ??= setTimeout(this.#noTurn, 1);
@@ -329,18 +333,17 @@ class ReadQueue {
   #turn = (): void => {
     this.#isTurning = false;
     this.#hasTurned = true;
-    this.#begin();
+    this.#begin(READS_A_TURN);
   };
-  #begin(): void {
-    this.#begun = 0;
-    while (this.#begun < READS_A_TURN && this.#waiting.length > 0) {
-      this.#begun++;
+  /** Those who are first in line begin; what is left of so many is for whoever comes. */
+  #begin(count: number): void {
+    for (this.#left = count; this.#left > 0 && this.#waiting.length > 0; this.#left--) {
       this.#waiting.shift()!();
     }
   }
-  /** If those who were asked have nothing to say, the next ones need not wait for them. */
+  /** Whoever was asked has nothing to say: the next ones need not wait for that. */
   #noTurn = (): void => {
-    if (!this.#hasTurned) this.#begin();
+    if (!this.#hasTurned) this.#begin(READS_AT_REST);
     this.#hasTurned = false;
     this.#timer = this.#waiting.length > 0 ? setTimeout(this.#noTurn, 1) : undefined;
   };
@@ -349,6 +352,7 @@ const reads = new ReadQueue();
 
 class DenoConnection implements Connection {
   readonly #tcp: Deno.TcpConn;
+  #hasRead = false;
   #writes = 0;
   #closed = false;
 
@@ -363,7 +367,9 @@ class DenoConnection implements Connection {
     return this.#tcp.remoteAddr.port;
   }
   read(buffer: Uint8Array): Promise<number | null> {
-    return reads.read(this.#tcp, buffer);
+    const isFirst = !this.#hasRead;
+    this.#hasRead = true;
+    return reads.read(this.#tcp, buffer, isFirst);
   }
   write(bytes: Uint8Array): Promise<number> {
     if (++this.#writes === 2) this.#setNoDelay();
