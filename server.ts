@@ -143,7 +143,8 @@ const TLS_PIECE = 16384;
 /** Bytes that a connection's read buffer starts with: a browser's request fits, and ten thousand
  * idle connections hold 10 MiB. */
 const INPUT_SIZE = 1024;
-/** A read buffer that grew beyond this for a long head is given up afterwards. */
+/** A read buffer that was filled gets as large as this, so that a request mostly comes in one read. One
+ * that grew beyond it for a long head is given up afterwards. */
 const INPUT_KEPT = 4096;
 /** Bytes of answers to pipelined requests that are gathered before they are written. */
 const OUTPUT_SIZE = 65536;
@@ -1483,7 +1484,7 @@ function isSameName(fields: string, at: number, name: string): boolean {
 
 /** Buffers of the sizes that are in constant use. */
 const SPARE = new Map<number, Buffer[]>(
-  [INPUT_SIZE, SMALL_OUTPUT_SIZE, OUTPUT_SIZE].map((size) => [size, []]),
+  [INPUT_SIZE, INPUT_KEPT, SMALL_OUTPUT_SIZE, OUTPUT_SIZE].map((size) => [size, []]),
 );
 function takeBuffer(size: number): Buffer {
   // Deno cuts several small ones from one block, which saves a tenth of an idle connection.
@@ -1568,7 +1569,12 @@ class Input {
 
   #space(): Buffer {
     if (this.empty) {
-      if (this.bytes.length > INPUT_KEPT) this.bytes = takeBuffer(INPUT_SIZE);
+      const { length } = this.bytes;
+      if (length > INPUT_KEPT) this.bytes = takeBuffer(INPUT_SIZE);
+      if (length < INPUT_KEPT && this.end === length) { // The next request may be as large.
+        giveBuffer(this.bytes);
+        this.bytes = takeBuffer(INPUT_KEPT);
+      }
       this.start = this.end = 0;
       return this.bytes;
     }
