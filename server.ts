@@ -187,10 +187,10 @@ const STEPS_A_TURN = 32;
 const MICROTASKS_OF_A_READ = 12;
 /** As many steps is a KiB of chunk sizes worth, since there may be 200. */
 const STEPS_FOR_CHUNKS = 4;
-/** Milliseconds without anybody that gives way, after which there is time for all ... */
-const SOME_TURNS = 5;
-/** ... and those in which somebody always does, after which Deno has to be made to look for others. */
+/** Milliseconds in which clients give way, after which Deno has to be made to look for others. */
 const MANY_TURNS = 20;
+/** Characters of text that are worth a step, since it may have to be encoded. */
+const TEXT_A_STEP = 16384;
 /** Log lines of one kind in a second, if clients can bring them about; more are counted. */
 const LINES_A_SECOND = 10;
 /** Seconds that running requests get to finish when the server stops: Docker kills after so many. */
@@ -285,7 +285,8 @@ class TlsError extends Error {
   constructor(reason = "") {
     const isGone = /^$|hang up|ECONNRESET|disconnected before/.test(reason);
     const isPlain = /InvalidContentType|HTTP_REQUEST|WRONG_VERSION_NUMBER/.test(reason);
-    const why = isGone ? "the client left" : isPlain ? "the client does not speak TLS" : reason;
+    const told = reason.replace(/^error:\w+:SSL routines:OPENSSL_internal:/, "");
+    const why = isGone ? "the client left" : isPlain ? "the client does not speak TLS" : told;
     super(`TLS handshake failed: ${why}`);
     this.isGone = isGone;
   }
@@ -849,21 +850,17 @@ async function drain(connection: Connection): Promise<void> {
  */
 class Turns {
   #since = 0;
-  #last = 0;
   #pause: Promise<void> | undefined;
 
   next(): Promise<void> {
     if (this.#pause !== undefined) return this.#pause;
-    const now = performance.now();
-    if (now - this.#last > SOME_TURNS) this.#since = now;
-    this.#last = now;
-    if (typeof Bun !== "undefined" || now - this.#since < MANY_TURNS) {
+    if (typeof Bun !== "undefined" || performance.now() - this.#since < MANY_TURNS) {
       return new Promise((resolve) => setImmediate(resolve));
     }
     return this.#pause = new Promise((resolve) =>
       setTimeout(() => {
         this.#pause = undefined;
-        this.#last = 0;
+        this.#since = performance.now();
         resolve();
       }, 1)
     );
@@ -871,10 +868,11 @@ class Turns {
 }
 const turns = new Turns();
 
-/** Whether a read has to wait for another turn of the event loop: on Deno, one that has not is a promise
- * as well, but is settled after some microtasks. */
-async function isWaiting(read: unknown): Promise<boolean> {
-  if (!(read instanceof Promise)) return false;
+/** Whether a read has to wait for another turn of the event loop, if that can be told. On Deno, one that
+ * has not is a promise as well, but is settled after some microtasks; with TLS it takes more. */
+async function isWaiting(read: unknown, { encrypted }: Connection): Promise<boolean> {
+  if (typeof Bun !== "undefined") return read instanceof Promise;
+  if (!(read instanceof Promise) || encrypted) return false;
   let isSettled = false;
   const settle = () => isSettled = true;
   read.then(settle, settle);
@@ -1275,8 +1273,7 @@ export class HeadParser {
   #expects(): boolean {
     if (this.#expectation === "") return false;
     const members = this.#expectation.split(",").map(trim).filter((member) => member !== "");
-    if (members.length === 0) return false;
-    if (members.length === 1 && members[0] === "100-continue") return true;
+    if (members.length === 0 || members.join() === "100-continue") return members.length > 0;
     throw new HttpError(417, "The only expectation that can be met is 100-continue");
   }
   #keepsAlive(version: string): boolean {
@@ -1735,7 +1732,12 @@ class Body {
 
   /** Asks a client for the content that waits to be asked. */
   async invite(): Promise<void> {
-    if (this.#isWithheld) await this.#patience.sendContinue();
+    try {
+      if (this.#isWithheld) await this.#patience.sendContinue();
+    } catch (error) {
+      this.isLost = true;
+      throw error;
+    }
     this.#expected = false;
   }
   /** The answer begins: it is too late for 100 (Continue). */
@@ -2713,7 +2715,7 @@ class HttpConnection implements Patience {
   async run(): Promise<void> {
     const { handler, log, settings } = this.#shared;
     try {
-      for (;;) {
+      while (!this.#closed) {
         // Read a head. What was gathered is sent before anything is waited for.
         let head = this.#nextHead();
         while (head === undefined) {
@@ -2722,7 +2724,8 @@ class HttpConnection implements Patience {
           if (this.#isDismissed()) return;
           this.#awaitHead();
           const read = this.#input.read();
-          if (this.#steps >= STEPS_A_TURN / 2 && await isWaiting(read)) this.#steps = 0;
+          const isMuch = this.#steps >= STEPS_A_TURN / 2;
+          if (isMuch && await isWaiting(read, this.#connection)) this.#steps = 0;
           const count = typeof read === "number" ? read : await read;
           this.resumed();
           if (!this.#input.took(count)) return await this.#ended();
@@ -2750,7 +2753,8 @@ class HttpConnection implements Patience {
         // Answer it, and get ready for the next one.
         const sent = this.#send(request, response);
         if (sent !== undefined) await sent;
-        if (!this.#closed) this.#noteAnswer(head);
+        if (this.#closed) return; // What else the client has sent is not handled any more.
+        this.#noteAnswer(head);
         log.debug?.(`Completed!!${this.#from()}`);
         if (!content.complete && this.#persists) await this.#skip(content);
         else if (!content.complete) content.abandon();
@@ -2988,6 +2992,7 @@ class HttpConnection implements Patience {
         if (frozen !== undefined) return this.#sendFrozen(frozen, content);
       }
       reply = checkResponse(response);
+      if (typeof reply.content === "string") this.#steps += reply.content.length / TEXT_A_STEP;
       if (head.conditional) {
         const { content } = reply;
         reply = applyConditions(reply, request);
@@ -3105,8 +3110,9 @@ class HttpConnection implements Patience {
       }
     } catch (error) { // Without its end, so that the client notices.
       const isLost = this.#closed || error === this.#output.failure || request.isReason(error);
-      if (!isLost) this.#noteMistake(error, request);
-      this.#reason = isLost ? "" : "cut off";
+      const isClients = error instanceof HttpError && error === request.content.failure;
+      if (!isLost && !isClients) this.#noteMistake(error, request);
+      this.#reason = isLost ? "" : isClients ? `cut off: ${visible(error.message)}` : "cut off";
       void source.cancel(error);
       throw error;
     } finally {
@@ -3135,7 +3141,10 @@ class HttpConnection implements Patience {
   /** Answers what can't be served, if it can be answered. */
   async #refuse(error: unknown): Promise<void> {
     try {
-      if (this.#late !== undefined) return await drain(this.#connection);
+      if (this.#late !== undefined) {
+        await (this.#input.ahead ?? this.#request?.content.pending);
+        return await drain(this.#connection);
+      }
       if (this.#closed) return;
       if (error instanceof TlsError && !error.isGone) return this.#note(visible(error.message));
       const isLost = !(error instanceof HttpError) || this.#answering;
@@ -3700,12 +3709,15 @@ async function main(): Promise<void> {
   if (settings.help) return console.log(USAGE);
   if (settings.version) return console.log(PROGRAM_VERSION);
 
+  // `bun --hot` runs an edited file in the same process, where the server before still has the port.
+  const running = globalThis as { "server.ts"?: Promise<Server> };
   // Not at the top: this file alone is enough for a program that brings its own handler.
   let handler: Handler;
   try { // so written because bundlers then forgive that the file is not there
     ({ handler } = await import("./handlers.ts"));
   } catch (error) {
     console.error(whyNoHandlers(error as Error));
+    if (running["server.ts"] !== undefined) return; // The code before the edit goes on.
     process.exit(1);
   }
   const { options, delay, level } = settings;
@@ -3714,8 +3726,6 @@ async function main(): Promise<void> {
     return handler(request);
   };
   const lines = new LineLog();
-  // `bun --hot` runs an edited file in the same process, where the server before still has the port.
-  const running = globalThis as { "server.ts"?: Promise<Server> };
   const before = running["server.ts"];
   const { promise, resolve } = Promise.withResolvers<Server>();
   running["server.ts"] = promise;

@@ -1217,10 +1217,46 @@ Deno.test("a client that ends in the middle of a head is told", async () => {
   }
 });
 
+Deno.test("what a client has sent is not handled any more when it has left", async () => {
+  const { lines, log } = recorder();
+  let calls = 0;
+  await using server = start(async () => {
+    calls++;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    return { body: "x" };
+  }, { log });
+  const client = server.connect();
+  client.send(get("/").repeat(20));
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  client.reset();
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  assertEquals([calls, lines.filter((line) => line.includes('"GET / HTTP/1.1"')).length], [1, 1]);
+});
+
+Deno.test("content that turns out bad while it is streamed back is no error of the handler's", async () => {
+  const chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+  for (const [then, why] of [["x\r\n", "Malformed chunk"], ["", "The content ended early"]]) {
+    const { lines, log } = recorder();
+    const errors: string[] = [];
+    await using server = start((request) => ({ body: request.body! }), {
+      log: { info: log.info, error: (line) => errors.push(line) },
+    });
+    const client = server.connect();
+    client.send(chunked);
+    await client.until(() => client.text.endsWith("hello\r\n"));
+    client.send(then);
+    client.end();
+    await client.until(() => client.closed);
+    assertEquals(errors, []);
+    assert(lines.some((line) => line.includes(`: cut off: ${why}`)), lines.join("\n"));
+  }
+});
+
 Deno.test("what a peer sent is escaped in the log", async () => {
   const { lines, log } = recorder();
   await ask(() => ({}), 'GET /"\x7f HTTP/1.1\r\nHost: a\r\n\r\n', { log });
   await ask(() => ({}), "G!T /%0a'{| HTTP/1.1\r\nHost: a\r\n\r\n", { log });
+  await ask(() => ({}), "GET /a?b HTTP/1.1\r\n\r\n", { log });
   assertEquals(
     lines.filter((line) => /Malformed|G!T/.test(line)).map((line) =>
       line.replace(/[\d.]+ ms/, "n ms")
@@ -1228,6 +1264,7 @@ Deno.test("what a peer sent is escaped in the log", async () => {
     [
       '192.0.2.1:50000 "GET" 400: Malformed request line: the target is not a URI followed by a space',
       '192.0.2.1:50000 "G!T /%0a\'{| HTTP/1.1" 200 0 n ms',
+      '192.0.2.1:50000 "GET /a?b" 400: Malformed header: no Host',
     ],
   );
 });

@@ -42,6 +42,7 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^while \(at < end && \(bytes\[at\]/, /<= end/, "CR is there"],
   [/^while \(at < end && \(bytes\[end - 1\]/, /<= end/, "a value with nothing in it stays empty"],
   [/^knownHost = authority;$/, /^$/, "it is only checked again"],
+  [/^if \(this\.#expectation === ""/, /^$/, "a shortcut: what follows says the same"],
   [/^if \(this\.#connection === /, /^$|"x"/, "a shortcut: what follows says the same"],
   [/^const KNOWN_NAMES: /, /21/, "no name has the length"],
   [/^while \(i < name\.length && LOWER_CASE/, /<= name/, "what is behind a name is no number"],

@@ -931,6 +931,7 @@ export const VECTORS: Vector[] = [
     ["an empty line before it", fields("Expect:\r\nExpect: 100-continue\r\n"), 200],
     ["an empty line after it", fields("Expect: 100-continue\r\nExpect:\r\n"), 200],
     ["empty members alone", fields("Expect: ,\r\n"), 200],
+    ["empty members alone, with content", post("Expect: ,\r\nContent-Length: 5\r\n", "hello"), 200],
   ]),
   ...end("9110 §10.1.1", [
     [
