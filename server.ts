@@ -185,11 +185,12 @@ const LINGER_PIECE = 16384;
 const STEPS_A_TURN = 32;
 /** Microtasks after which what a read has at once is there on Deno, with some to spare. */
 const MICROTASKS_OF_A_READ = 12;
-/** As many steps is a KiB of chunk sizes worth, since there may be 200. */
+/** Steps that a KiB of chunk sizes counts as, since it may hold 200 of them. */
 const STEPS_FOR_CHUNKS = 4;
-/** Milliseconds in which clients give way, after which Deno has to be made to look for others. */
+/** Milliseconds from one look at all sockets to the next that Deno is made to take while clients are
+ * giving way. */
 const MANY_TURNS = 20;
-/** Characters of text that are worth a step, since it may have to be encoded. */
+/** Characters of an answer's text that count as a step, since they may have to be encoded. */
 const TEXT_A_STEP = 16384;
 /** Log lines of one kind in a second, if clients can bring them about; more are counted. */
 const LINES_A_SECOND = 10;
@@ -308,7 +309,7 @@ class ReadQueue {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #hasTurned = false;
 
-  /** The first read of a connection, which may be for long, does not wait in line. */
+  /** The first read of a connection does not wait in line, nor hold it up: its client may be silent. */
   read(tcp: Deno.TcpConn, buffer: Uint8Array, isFirst: boolean): Promise<number | null> {
     if (this.open <= FEW_CONNECTIONS) return tcp.read(buffer);
     if (isFirst) return this.#read(tcp, buffer);
@@ -410,7 +411,7 @@ class TlsConnection implements Connection {
   readonly #buffer = new Uint8Array(TLS_PIECE);
   /** What did not fit into the buffer of the last read. */
   #rest: Uint8Array | null = null;
-  /** The stream wants bytes of the connection; it has asked for some; somebody waits for content. */
+  /** TLS wants bytes of the connection; some are being read; somebody waits for what they say. */
   #isHungry = false;
   #isReading = false;
   #isAwaited = false;
@@ -529,10 +530,10 @@ class DenoListener implements Listener {
   readonly #secureContext: SecureContext | undefined;
   #closed = false;
 
-  constructor({ hostname, port, backlog, reusePort, tls }: ListenOptions) {
+  constructor({ hostname, port, backlog, reusePort, tls }: ListenOptions & { hostname: string }) {
     this.#secureContext = tls && secureContextOf(tls);
     this.#listener = Deno.listen({
-      hostname: hostname!,
+      hostname,
       port: port ?? SETTINGS.port.value,
       reusePort: reusePort ?? false,
       tcpBacklog: backlog ?? SETTINGS.backlog.value,
@@ -757,13 +758,13 @@ class BunListener implements Listener {
   #accepting: ((connection: Connection | null) => void) | undefined;
   #closed = false;
 
-  constructor(bun: BunRuntime, options: ListenOptions) {
+  constructor(bun: BunRuntime, options: ListenOptions & { hostname: string }) {
     const { hostname, port, backlog, reusePort, tls, refusal } = options;
     this.#backlog = backlog ?? SETTINGS.backlog.value;
     this.#refusal = refusal;
     this.#encrypted = tls !== undefined;
     this.#server = bun.listen({
-      hostname: hostname!,
+      hostname,
       port: port ?? SETTINGS.port.value,
       reusePort: reusePort ?? false,
       allowHalfOpen: true,
@@ -1858,7 +1859,7 @@ class IncomingRequest implements HttpRequest {
   #used = false;
   #abort: AbortController | undefined;
   #gone: unknown;
-  /** What the handler made of it has been told to `onError`. */
+  /** It has been answered in place of a handler that failed, perhaps by `onError`. */
   hasFailed = false;
 
   /** `watch` is called when somebody wants to know whether the client leaves. */
@@ -1970,10 +1971,10 @@ class IncomingRequest implements HttpRequest {
   /** Whether a handler failed with this only because the client has gone. */
   isReason(error: unknown): boolean {
     const { isLost, failure } = this.content;
-    const isReason = (one: unknown) =>
+    const tellsSo = (one: unknown) =>
       isLost && one === failure ||
       this.isGone && (one === this.#gone || one instanceof Error && one.name === "AbortError");
-    return isReason(error) || error instanceof Error && isReason(error.cause);
+    return tellsSo(error) || error instanceof Error && tellsSo(error.cause);
   }
   /** The client has left. */
   abort(reason: unknown): void {
@@ -1996,8 +1997,9 @@ export interface HttpResponse {
   /** 200 to 599. Default 200. */
   status?: number;
   /** Field names and values; several values make several lines. A value holds no control characters
-   * but tabs, and is sent one byte a character. The fields that frame a message belong to the server, but for two:
-   * `Content-Length` says how long a streamed body will be, and `Connection: close` is obeyed. */
+   * but tabs, and is sent one byte a character, so it has none beyond U+00FF. The fields that frame a
+   * message belong to the server, but for two: `Content-Length` says how long a streamed body will be,
+   * and `Connection: close` is obeyed. */
   headers?: Record<string, string | string[]>;
   /** Text is sent as UTF-8. A stream is pulled no faster than the client takes it, and canceled when
    * the client leaves; its length is told if `Content-Length` says it, else it is sent in chunks. */
