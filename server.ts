@@ -22,7 +22,7 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
+import { Buffer, isUtf8 } from "node:buffer";
 import type { Socket } from "node:net";
 import process from "node:process";
 import type { Duplex } from "node:stream";
@@ -39,6 +39,20 @@ import { parseArgs } from "node:util";
 export type Handler = (
   request: HttpRequest,
 ) => HttpResponse | Response | Promise<HttpResponse | Response>;
+
+/** An application written for Fetch, as it is: of Hono, h3 or Elysia, or any object with such a method. */
+export interface FetchApplication {
+  /** Answers one request. What it throws is treated as what a {@linkcode Handler} throws. */
+  fetch(request: Request, info: FetchInfo): Response | Promise<Response>;
+}
+
+/** What an application written for Fetch is told besides the request, as `Deno.serve` does it. */
+export interface FetchInfo {
+  /** The other end of the connection: a proxy, if there is one. */
+  readonly remoteAddr: { transport: "tcp"; hostname: string; port: number };
+  /** Settles when the answer has been written; rejects when the client has not got all of it. */
+  readonly completed: Promise<void>;
+}
 
 /** Where log lines go, one call a line; `console` fits. A method that is left out is a level that
  * is off, and costs nothing. What clients sent is escaped. Every line about a connection names its
@@ -183,13 +197,15 @@ const LINGER_BYTES = 16777216;
 const LINGER_PIECE = 16384;
 /** What may be done for one connection before others get their turn: a request, a piece of content. */
 const STEPS_A_TURN = 32;
-/** Microtasks after which what a read has at once is there on Deno, with some to spare. */
-const MICROTASKS_OF_A_READ = 12;
+/** Microtasks after which what a read of Deno's or a stream has at once is there, with some to spare. */
+const MICROTASKS_AT_ONCE = 12;
 /** Steps that a KiB of chunk sizes counts as, since it may hold 200 of them. */
 const STEPS_FOR_CHUNKS = 4;
 /** Milliseconds from one look at all sockets to the next that Deno is made to take while clients are
  * giving way. */
 const MANY_TURNS = 20;
+/** Bytes of a streamed answer that are taken before its head is sent: they may be all of it. */
+const GATHERED = 32768;
 /** Characters of an answer's text that count as a step, since they may have to be encoded. */
 const TEXT_A_STEP = 16384;
 /** Log lines of one kind in a second, if clients can bring them about; more are counted. */
@@ -874,11 +890,72 @@ const turns = new Turns();
 async function isWaiting(read: unknown, { encrypted }: Connection): Promise<boolean> {
   if (typeof Bun !== "undefined") return read instanceof Promise;
   if (!(read instanceof Promise) || encrypted) return false;
+  return !await settlesAtOnce(read);
+}
+/** Whether a promise is settled after some microtasks, without another turn of the event loop. */
+async function settlesAtOnce(promise: Promise<unknown>): Promise<boolean> {
   let isSettled = false;
   const settle = () => isSettled = true;
-  read.then(settle, settle);
-  for (let i = 0; i < MICROTASKS_OF_A_READ && !isSettled; i++) await undefined;
-  return !isSettled;
+  promise.then(settle, settle);
+  for (let i = 0; i < MICROTASKS_AT_ONCE && !isSettled; i++) await undefined;
+  return isSettled;
+}
+
+/** What a request for Fetch is based on. On Bun, `new Request(it, init)` asks for the method of those alone
+ * that Bun has made; on Deno, making one takes 2 µs. */
+const RequestBase = typeof Bun === "undefined" ? class {} : Request;
+
+/** The content of a response of the runtime's, if that is no stream and is there: to ask for its `body`
+ * would make a stream of it, which costs as much as the rest of a request. */
+function heldContent(response: Response): string | Uint8Array | undefined {
+  heldBy ??= typeof Bun === "undefined" ? denoHolds() : bunHolds();
+  return heldBy(response);
+}
+let heldBy: ((response: Response) => string | Uint8Array | undefined) | undefined;
+
+interface DenoBody {
+  streamOrStatic: { body?: string | Uint8Array; consumed?: boolean };
+}
+/** Deno has it behind a symbol. */
+function denoHolds(): typeof heldContent {
+  const symbols = Object.getOwnPropertySymbols(Response.prototype);
+  const symbol = symbols.find(({ description }) => description === "body");
+  const bodyOf = (response: Response) =>
+    (response as unknown as Record<symbol, DenoBody | null>)[symbol!]?.streamOrStatic;
+  const sample = symbol && bodyOf(new Response("sample"));
+  if (sample?.body !== "sample" || sample.consumed !== false) return () => undefined;
+  return (response) => {
+    try {
+      const held = bodyOf(response);
+      if (held?.consumed !== false) return undefined;
+      held.consumed = true;
+      return held.body;
+    } catch { // It is not of Deno's making.
+      return undefined;
+    }
+  };
+}
+/** Bun tells the size of a response, of which a stream is no part. */
+function bunHolds(): typeof heldContent {
+  const { estimateShallowMemoryUsageOf: sizeOf } = process.getBuiltinModule(
+    "bun:jsc",
+  ) as unknown as {
+    estimateShallowMemoryUsageOf?(value: object): number;
+  };
+  const { peek } = Bun as unknown as { peek<T>(promise: Promise<T>): T | Promise<T> };
+  const empty = sizeOf?.(new Response(new ReadableStream()));
+  const isSound = empty !== undefined && sizeOf!(new Response("12345")) === empty + 5 &&
+    sizeOf!(new Response(null, { headers: { a: "b" } })) === empty;
+  if (!isSound) return () => undefined;
+  return (response) => {
+    if (!(response instanceof Response) || response.statusText !== "" || response.url !== "") {
+      return undefined;
+    }
+    if (sizeOf!(response) <= empty) return undefined;
+    const bytes = peek(response.bytes());
+    if (bytes instanceof Promise) throw new TypeError("A stream passed for content");
+    return bytes;
+  };
 }
 
 /** The field of a response whose content the runtime's `fetch` has decoded. */
@@ -900,6 +977,8 @@ async function writeError(bytes: Uint8Array): Promise<number> {
 // 3. Parsing
 // ─────────────────────────────────────────────────────────────────────────────────────────────
 
+const TEXT_TYPE = "text/plain; charset=utf-8";
+
 /** An error that is an answer: thrown by a handler, it is sent with its status and its message as
  * text. The server throws it too, for what it refuses. */
 export class HttpError extends Error {
@@ -912,6 +991,12 @@ export class HttpError extends Error {
     super(message, options);
     this.name = "HttpError";
     this.status = status;
+  }
+  /** The answer as a `Response`: what Hono asks an error for, so that it is not taken for a mistake of
+   * the application. */
+  getResponse(): Response {
+    const headers = { "Content-Type": TEXT_TYPE, "X-Content-Type-Options": "nosniff" };
+    return new Response(this.message, { status: this.status, headers });
   }
 }
 
@@ -953,12 +1038,13 @@ export interface HeadLimits {
   maxBodySize?: number;
 }
 
-const TAB = 9, LF = 10, CR = 13, SPACE = 32, SLASH = 47, COLON = 58;
+const TAB = 9, LF = 10, CR = 13, SPACE = 32, SLASH = 47, COLON = 58, QUESTION_MARK = 63;
 
 // What each byte may be part of.
 const TOKEN = 1; // 9110 §5.6.2
-const TARGET = 2; // visible ASCII but for # < > " \, which no URI contains (RFC 3986, appendix A)
-const VALUE = 4; // 9110 §5.5: visible ASCII, space, tab, and obs-text
+const PATH = 2; // visible ASCII but for # < > " \, which no URI contains (RFC 3986, appendix A)
+const QUERY = 4; // the same and \, which clients that follow the URL standard send as it is
+const VALUE = 8; // 9110 §5.5: visible ASCII, space, tab, and obs-text
 const CLASS = new Uint8Array(256);
 /** Each byte; of an ASCII capital, the small letter. */
 const LOWER_CASE = new Uint8Array(256);
@@ -966,13 +1052,15 @@ for (let byte = 0; byte < 256; byte++) {
   const char = String.fromCharCode(byte);
   LOWER_CASE[byte] = /[A-Z]/.test(char) ? byte + 32 : byte;
   if (/[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(char)) CLASS[byte] |= TOKEN;
-  if (/[!-~]/.test(char) && !/[#<>"\\]/.test(char)) CLASS[byte] |= TARGET;
+  if (/[!-~]/.test(char) && !/[#<>"\\?]/.test(char)) CLASS[byte] |= PATH;
+  if (/[!-~]/.test(char) && !/[#<>"]/.test(char)) CLASS[byte] |= QUERY;
   if (/[\t\x20-\x7e\x80-\xff]/.test(char)) CLASS[byte] |= VALUE;
 }
 
 // What the parser expects next.
-const EMPTY_LINE_LF = 0, EMPTY_LINE = 1, METHOD = 2, REQUEST_TARGET = 3, VERSION = 4;
-const REQUEST_LINE_LF = 5, FIELD = 6, FIELD_NAME = 7, FIELD_VALUE = 8, FIELD_LF = 9, HEAD_LF = 10;
+const EMPTY_LINE_LF = 0, EMPTY_LINE = 1, METHOD = 2, TARGET_PATH = 3, TARGET_QUERY = 4;
+const TARGET_END = 5, VERSION = 6, REQUEST_LINE_LF = 7, FIELD = 8, FIELD_NAME = 9, FIELD_VALUE = 10;
+const FIELD_LF = 11, HEAD_LF = 12;
 
 /** The last Host that was found valid: mostly all clients send the same. */
 let knownHost: string | undefined;
@@ -1104,11 +1192,18 @@ export class HeadParser {
             throw badLine("the method is not a token followed by a space");
           }
           this.#methodEnd = i++ - start;
-          state = REQUEST_TARGET;
+          state = TARGET_PATH;
           // falls through
-        case REQUEST_TARGET: // 9112 §3.2
-          while (i < stop && (CLASS[bytes[i]] & TARGET) !== 0) i++;
+        case TARGET_PATH: // 9112 §3.2
+          while (i < stop && (CLASS[bytes[i]] & PATH) !== 0) i++;
+          if (i < stop) state = bytes[i] === QUESTION_MARK ? TARGET_QUERY : TARGET_END;
+          break;
+        case TARGET_QUERY:
+          while (i < stop && (CLASS[bytes[i]] & QUERY) !== 0) i++;
           if (i === stop) break;
+          state = TARGET_END;
+          // falls through
+        case TARGET_END:
           if (bytes[i] !== SPACE || i === start + this.#methodEnd + 1) {
             throw badLine("the target is not a URI followed by a space");
           }
@@ -1396,6 +1491,8 @@ export interface HttpRequest {
   readonly headers: HttpHeaders;
   /** The IP address at the other end of the connection: a proxy's, if there is one. */
   readonly remoteAddress: string;
+  /** The port at the other end. */
+  readonly remotePort: number;
   /** Aborts when the client goes away: a reset, a timeout, or the end of its sending side, since one
    * that has only finished sending looks the same as one that left. An answer is sent all the same. */
   readonly signal: AbortSignal;
@@ -1409,8 +1506,10 @@ export interface HttpRequest {
   text(): Promise<string>;
   /** The content as JSON. Rejects with an {@linkcode HttpError} 400 when it is not JSON in UTF-8. */
   json(): Promise<unknown>;
-  /** The same request for applications written for Fetch. It takes over the content. Throws an
-   * {@linkcode HttpError} 501 for a method other than the seven that Fetch handles everywhere. */
+  /** The same request for applications written for Fetch, which has the same content: one of the two can
+   * read it. Throws an {@linkcode HttpError} 501 for a method and 400 for a host that the runtime's
+   * Fetch refuses. GET and HEAD have no content there. A form that can't be read, and JSON, rejects as
+   * {@linkcode json} does. */
   toFetch(): Request;
 }
 
@@ -1858,6 +1957,8 @@ class IncomingRequest implements HttpRequest {
   #stream: ReadableStream<Uint8Array<ArrayBuffer>> | null | undefined;
   #used = false;
   #abort: AbortController | undefined;
+  #completion: PromiseWithResolvers<void> | undefined;
+  #outcome: { failure: unknown } | undefined;
   #gone: unknown;
   /** It has been answered in place of a handler that failed, perhaps by `onError`. */
   hasFailed = false;
@@ -1898,6 +1999,9 @@ class IncomingRequest implements HttpRequest {
   }
   get remoteAddress(): string {
     return this.#connection.remoteAddress;
+  }
+  get remotePort(): number {
+    return this.#connection.remotePort;
   }
   get signal(): AbortSignal {
     if (this.#abort === undefined) {
@@ -1948,17 +2052,11 @@ class IncomingRequest implements HttpRequest {
     }
   }
   toFetch(): Request {
-    const { method, url, signal } = this;
-    // Of any other method, Bun may make GET; and PATCH is not made upper case.
-    const isKnown = method === "PATCH" || /^(delete|get|head|options|post|put)$/i.test(method);
-    if (!isKnown) throw new HttpError(501, "The method is not one for Fetch");
-    const headers = [...this.headers];
-    const body = /^(GET|HEAD)$/i.test(method) ? null : this.body; // Fetch allows them none.
-    try {
-      return new Request(url, { method, headers, body, signal, duplex: "half" } as RequestInit);
-    } catch (error) { // A host that only RFC 3986 allows.
-      throw new HttpError(400, "The request is not one that Fetch knows", { cause: error });
-    }
+    return fetchRequestOf(this);
+  }
+  /** Whether the content has been asked for. */
+  get isUsed(): boolean {
+    return this.#used;
   }
   /** Whether the handler has the content as a stream, though it may not have read any of it. */
   get isStreaming(): boolean {
@@ -1981,11 +2079,223 @@ class IncomingRequest implements HttpRequest {
     this.#gone ??= reason ?? new DOMException("The client has gone", "AbortError");
     this.#abort?.abort(this.#gone);
   }
+  /** Settles when the answer has been written, or can't be. */
+  get completed(): Promise<void> {
+    if (this.#completion === undefined) {
+      this.#completion = Promise.withResolvers();
+      this.#completion.promise.catch(() => {}); // That nobody looks at it is no mistake.
+      if (this.#outcome !== undefined) this.#complete(this.#outcome.failure);
+    }
+    return this.#completion.promise;
+  }
+  /** Whether somebody wants to know. */
+  get isFollowed(): boolean {
+    return this.#completion !== undefined;
+  }
+  /** The answer has been written, or why it can't be. */
+  end(failure?: unknown): void {
+    this.#outcome ??= { failure };
+    if (this.#completion !== undefined) this.#complete(failure);
+  }
+  #complete(failure: unknown): void {
+    if (failure === undefined) this.#completion!.resolve();
+    else this.#completion!.reject(failure);
+  }
   #use(): void {
     if (this.#used) throw new TypeError("The request's content can be read only once");
     this.#used = true;
   }
 }
+
+/** The key of what makes the runtime's own object of one that passes for it. */
+const OWN = Symbol("own");
+
+/** Makes the objects of `Lazy` pass for those of `Type`, of which `sample` is one. What they can't do
+ * themselves is done by the runtime's own, which they make when it is needed first. Deno's functions
+ * know their objects by symbols; those lead there, too. */
+function passFor(Lazy: { prototype: object }, Type: { prototype: object }, sample: object): void {
+  const { prototype } = Lazy;
+  if (!(prototype instanceof (Type as never))) Object.setPrototypeOf(prototype, Type.prototype);
+  type Lazy = { [OWN]: Record<PropertyKey, unknown> };
+  for (const key of [...Reflect.ownKeys(Type.prototype), ...Object.getOwnPropertySymbols(sample)]) {
+    const known = Object.getOwnPropertyDescriptor(Type.prototype, key);
+    if (Object.hasOwn(prototype, key) && key !== "constructor") continue;
+    const property: PropertyDescriptor = { configurable: true };
+    if (key === "constructor") {
+      property.value = Type;
+    } else if (typeof known?.value === "function") {
+      property.value = function (this: Lazy, ...args: unknown[]) {
+        return (this[OWN][key] as (...args: unknown[]) => unknown)(...args);
+      };
+    } else {
+      property.get = function (this: Lazy) {
+        return this[OWN][key];
+      };
+      property.set = function (this: Lazy, value: unknown) {
+        this[OWN][key] = value;
+      };
+    }
+    Object.defineProperty(prototype, key, property);
+  }
+}
+
+/** The header fields of a request for Fetch. */
+class FetchHeaders {
+  readonly #headers: HttpHeaders;
+  #own: Headers | undefined;
+
+  constructor(headers: HttpHeaders) {
+    this.#headers = headers;
+  }
+  get [OWN](): Headers {
+    return this.#own ??= new Headers([...this.#headers]);
+  }
+  get(name: string): string | null {
+    if (this.#own !== undefined || !FIELD_NAME_FORM.test(name)) return this[OWN].get(name);
+    return this.#headers.get(name);
+  }
+  has(name: string): boolean {
+    if (this.#own !== undefined || !FIELD_NAME_FORM.test(name)) return this[OWN].has(name);
+    return this.#headers.has(name);
+  }
+}
+
+/** What a request without content has. */
+const NO_CONTENT: Content = {
+  bytes: () => Promise.resolve(new Uint8Array()),
+  text: () => Promise.resolve(""),
+  json: () => Promise.reject(new HttpError(400, "Invalid JSON")),
+};
+type Content = Pick<Request, "bytes" | "text" | "json">;
+
+/** A request for Fetch: to make a real one costs more than to parse what it tells. */
+class FetchRequest extends (RequestBase as { new (url: string): object }) {
+  readonly #request: IncomingRequest;
+  readonly #url: string;
+  readonly #method: string;
+  readonly #hasContent: boolean;
+  #headers: Headers | undefined;
+  #own: Request | undefined;
+
+  constructor(request: IncomingRequest, url: string, method: string) {
+    super(url);
+    this.#request = request;
+    this.#url = url;
+    this.#method = method;
+    const { contentLength, chunked } = request.head;
+    // Fetch allows GET and HEAD none.
+    this.#hasContent = (contentLength > 0 || chunked) && method !== "GET" && method !== "HEAD";
+  }
+  get [OWN](): Request {
+    return this.#own ??= this.#make();
+  }
+  #make(): Request {
+    const { signal, isUsed } = this.#request;
+    const isStreamed = this.#hasContent && !isUsed;
+    const init = {
+      method: this.#method,
+      headers: this.headers,
+      body: isStreamed ? this.#request.body : this.#hasContent ? "used" : null,
+      signal,
+      duplex: "half",
+    } as RequestInit;
+    const own = new Request(this.#url, init);
+    if (this.#hasContent && isUsed) void own.text();
+    return own;
+  }
+  get method(): string {
+    return this.#method;
+  }
+  get url(): string {
+    return this.#url;
+  }
+  get headers(): Headers {
+    return this.#headers ??= new FetchHeaders(this.#request.headers) as unknown as Headers;
+  }
+  get signal(): AbortSignal {
+    return this.#request.signal;
+  }
+  get body(): ReadableStream<Uint8Array<ArrayBuffer>> | null {
+    return this.#hasContent ? this[OWN].body : null;
+  }
+  get bodyUsed(): boolean {
+    return this.#own?.bodyUsed ?? (this.#hasContent && this.#request.isUsed);
+  }
+  /** Who has the content. */
+  get #content(): Content {
+    return this.#own ?? (this.#hasContent ? this.#request : NO_CONTENT);
+  }
+  bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#content.bytes();
+  }
+  text(): Promise<string> {
+    return this.#content.text();
+  }
+  json(): Promise<unknown> {
+    return this.#content.json();
+  }
+  async arrayBuffer(): Promise<ArrayBuffer> {
+    return (await this.bytes()).buffer;
+  }
+  async blob(): Promise<Blob> {
+    return new Blob([await this.bytes()], { type: this.#type });
+  }
+  async formData(): Promise<FormData> {
+    const bytes = await this.bytes();
+    try {
+      return await new Response(bytes, { headers: { "Content-Type": this.#type } }).formData();
+    } catch (cause) {
+      throw new HttpError(400, "The content is not the form that its type says", { cause });
+    }
+  }
+  get #type(): string {
+    return this.headers.get("content-type") ?? "";
+  }
+  [Symbol.for("nodejs.util.inspect.custom")](): Request {
+    return this[OWN];
+  }
+}
+let passes = false;
+
+/** @throws {HttpError} if the runtime's Fetch has no such request. */
+function fetchRequestOf(request: IncomingRequest): Request {
+  if (!passes) {
+    passFor(FetchHeaders, Headers, new Headers());
+    passFor(FetchRequest, Request, new Request("http://sample/"));
+    passes = true;
+  }
+  const method = fetchMethod(request.method);
+  return new FetchRequest(request, urlOf(request.url), method) as unknown as Request;
+}
+/** The method as Fetch has it, which takes no account of the case of six. */
+function fetchMethod(method: string): string {
+  if (/^(GET|HEAD|POST|PUT|DELETE|OPTIONS)$/i.test(method)) return method.toUpperCase();
+  let known = "";
+  try {
+    known = new Request("http://sample/", { method }).method;
+  } catch { /* It is forbidden, as TRACE is. */ }
+  if (known === method) return method;
+  throw new HttpError(501, "The method is not one for Fetch"); // Bun would make another of it.
+}
+
+/** A URL as `new URL` writes it. */
+function urlOf(url: string): string {
+  const end = url.indexOf("/", 8);
+  const origin = end < 0 ? url : url.substring(0, end);
+  if (origin === knownOrigin && SAME_PATH.test(end < 0 ? "" : url.substring(end))) return url;
+  let parsed: URL;
+  try {
+    parsed = new URL(url);
+  } catch (cause) { // A host that only RFC 3986 allows.
+    throw new HttpError(400, "The request's host is none for a URL", { cause });
+  }
+  if (parsed.origin === origin) knownOrigin = origin;
+  return parsed.href;
+}
+/** The last origin that was found to be written as `new URL` writes it. */
+let knownOrigin: string | undefined;
+/** A path and query that remain as they are: without segments of dots, and what is to be encoded. */
+const SAME_PATH = /^(?:\/(?!\.|%2e)|[\w\-.~!$&()*+,;=:@?%])+$/i;
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
 // 5. Responses
@@ -2001,10 +2311,16 @@ export interface HttpResponse {
    * message belong to the server, but for two: `Content-Length` says how long a streamed body will be,
    * and `Connection: close` is obeyed. */
   headers?: Record<string, string | string[]>;
-  /** Text is sent as UTF-8. A stream is pulled no faster than the client takes it, and canceled when
-   * the client leaves; its length is told if `Content-Length` says it, else it is sent in chunks. */
-  body?: string | Uint8Array | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array> | null;
+  /** Text is sent as UTF-8, and as `text/plain; charset=utf-8` unless `headers` say otherwise. Other
+   * content that has no type gets `X-Content-Type-Options: nosniff`, lest browsers run it as a page.
+   * A stream is pulled no faster than the client takes it, and canceled when the client leaves. Its
+   * length is told if `Content-Length` says it, or all of it is there at once; else it is sent in
+   * chunks. Its pieces may be text or bytes. */
+  body?: Piece | Blob | ReadableStream<Piece> | AsyncIterable<Piece> | null;
 }
+
+/** A piece of a streamed body. */
+export type Piece = string | ArrayBuffer | ArrayBufferView;
 
 /** The reason phrases of 9110 §15, and of the few status codes from elsewhere that are in use. */
 const REASONS: Record<number, string> = {
@@ -2073,7 +2389,10 @@ const CLOSE = "Connection: close\r\n";
 /** What is wrong with a response. Where that was found out is of no interest to anybody. */
 class ResponseError extends TypeError {}
 
-type Streamed = ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
+const TEXT_TYPE_LINE = `Content-Type: ${TEXT_TYPE}\r\n`;
+const ALREADY_READ = "The body of the response has been read already";
+
+type Streamed = ReadableStream<Piece> | AsyncIterable<Piece>;
 
 function isStreamed(body: unknown): body is Streamed {
   return typeof body === "object" && body !== null &&
@@ -2087,14 +2406,16 @@ function isFetchHeaders(headers: object): headers is Headers {
 
 /** Where the pieces of a streamed response come from. */
 interface Source {
-  next(): Promise<{ done?: boolean; value?: Uint8Array }>;
+  next(): Promise<{ done?: boolean; value?: Piece }>;
   /** Nobody wants the rest. Whether that can be done properly is of no more interest. */
   cancel(reason?: unknown): Promise<void>;
+  /** Another source for some of the bytes, if they can be had in any order. */
+  part?(from: number, to: number): Source;
 }
 /** @throws {ResponseError} if the stream is locked, or no stream at all. */
 function sourceOf(stream: Streamed): Source {
   if (stream instanceof ReadableStream) {
-    if (stream.locked) throw new ResponseError("The body of the response has been read already");
+    if (stream.locked) throw new ResponseError(ALREADY_READ);
     const reader = stream.getReader();
     return {
       next: () => reader.read(),
@@ -2111,6 +2432,57 @@ function sourceOf(stream: Streamed): Source {
     },
   };
 }
+function sourceOfBlob(blob: Blob): Source {
+  let source: Source | undefined;
+  return {
+    next: () => (source ??= sourceOf(blob.stream())).next(),
+    cancel: async (reason) => await source?.cancel(reason),
+    part: (from, to) => sourceOfBlob(blob.slice(from, to)),
+  };
+}
+/** A source of which some pieces were taken already, and perhaps the next one was asked for. */
+function sourceAfter(
+  taken: Uint8Array[],
+  asked: ReturnType<Source["next"]> | undefined,
+  { next, cancel }: Source,
+): Source {
+  return {
+    next() {
+      const value = taken.shift();
+      if (value !== undefined) return Promise.resolve({ value });
+      const promise = asked ?? next();
+      asked = undefined;
+      return promise;
+    },
+    cancel,
+  };
+}
+/** @throws {ResponseError} */
+function bytesOf(piece: unknown): Uint8Array {
+  if (piece instanceof Uint8Array) return piece;
+  if (typeof piece === "string") return encoder.encode(piece);
+  if (piece instanceof ArrayBuffer) return new Uint8Array(piece);
+  if (!ArrayBuffer.isView(piece)) {
+    throw new ResponseError("The pieces of a streamed body must be text or bytes");
+  }
+  return new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
+}
+
+/** What a source has at once: all its bytes, or another source that has them before the rest. */
+async function gather(source: Source): Promise<Uint8Array | Source> {
+  const pieces: Uint8Array[] = [];
+  for (let size = 0; size < GATHERED;) {
+    const next = source.next();
+    if (!await settlesAtOnce(next)) return sourceAfter(pieces, next, source);
+    const { done, value } = await next;
+    if (done) return pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, size);
+    const piece = bytesOf(value);
+    pieces.push(piece);
+    size += piece.length;
+  }
+  return sourceAfter(pieces, undefined, source);
+}
+
 /** Cancels the body of a response that will not be sent, if it is a stream. */
 function discard(response: HttpResponse | Response): void {
   try {
@@ -2124,6 +2496,11 @@ interface Reply {
   /** The handler's field lines, but for those that are the server's to write. */
   fields: string;
   content: string | Uint8Array | Source;
+  /** It is a `Response`. */
+  isFetch: boolean;
+  /** The handler told the content's type; forbade to guess it. */
+  isTyped: boolean;
+  isUnsniffed: boolean;
   /** The handler's Content-Length. */
   declared: string | undefined;
   /** Bytes of content, if that is known; of text it is only known once it is encoded. */
@@ -2174,6 +2551,7 @@ function checkResponse(response: HttpResponse | Response): Reply {
     const kind = Array.isArray(response) ? "an array" : response === null ? null : typeof response;
     throw new ResponseError(`The handler returned ${kind}: return { body } or a Response`);
   }
+  if ("bodyUsed" in response && response.bodyUsed) throw new ResponseError(ALREADY_READ);
   const status = response.status ?? 200;
   if (!Number.isInteger(status) || status < 200 || status > 599) {
     const found = `${typeof status} ${status}`;
@@ -2183,16 +2561,37 @@ function checkResponse(response: HttpResponse | Response): Reply {
     status,
     fields: "",
     content: "",
+    isFetch: "bodyUsed" in response,
+    isTyped: false,
+    isUnsniffed: false,
     declared: undefined,
     length: undefined,
     close: false,
     etag: undefined,
     lastModified: undefined,
   };
-  addFields(reply, response.headers ?? {});
+  addFields(reply, response.headers ?? {}); // On Bun, a Blob's type is among them only until its body is.
   if ("url" in response && response.url !== "") asDecoded(reply);
-  addContent(reply, response.body ?? "");
+  const held = "bodyUsed" in response ? heldContent(response) : undefined;
+  const body = held ?? response.body ?? "";
+  if (body === "" && !reply.isFetch) checkKeys(response);
+  addContent(reply, body);
+  if (!reply.isTyped && allowsContent(status)) addType(reply);
   return reply;
+}
+/** What was meant for the content, perhaps. */
+function checkKeys(response: object): void {
+  const stray = Object.keys(response).find((key) => !/^(status|headers|body)$/.test(key));
+  if (stray === undefined) return;
+  throw new ResponseError(`A response has no '${stray}': for JSON, return Response.json(…)`);
+}
+/** Content of which nobody says what it is would be guessed by browsers, and run if it looks like it. */
+function addType(reply: Reply): void {
+  const { content } = reply;
+  if (content === "" || reply.length === 0) return;
+  if (typeof content === "string" || !isSource(content) && isUtf8(content)) {
+    reply.fields += TEXT_TYPE_LINE;
+  } else if (!reply.isUnsniffed) reply.fields += "X-Content-Type-Options: nosniff\r\n";
 }
 /** What `fetch` has got may have been decoded, though its fields still tell what was sent. */
 function asDecoded(reply: Reply): void {
@@ -2202,9 +2601,8 @@ function asDecoded(reply: Reply): void {
 }
 
 function addFields(reply: Reply, headers: NonNullable<(HttpResponse | Response)["headers"]>): void {
-  if (isFetchHeaders(headers)) {
-    for (const [name, value] of headers) addField(reply, name, value);
-    return;
+  if (isFetchHeaders(headers)) { // Deno takes twice as long to iterate over them.
+    return headers.forEach((value, name) => addField(reply, name, value));
   }
   for (const name in headers) {
     const value = headers[name];
@@ -2217,23 +2615,37 @@ function addField(reply: Reply, name: string, value: string): void {
   if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
     throw new ResponseError(`The response's field ${name} ${whatIsWrong(value)}`);
   }
+  if (kind === "upgrade" && reply.status === 426) { // 9110 §15.5.22 and §7.8
+    reply.fields += `${name}: ${value}\r\nConnection: Upgrade\r\n`;
+  }
+  if (kind === "content-type") reply.isTyped = true;
+  if (kind === "x-content-type-options") reply.isUnsniffed = true;
   if (kind === "content-length") reply.declared = value;
   else if (kind === "connection") reply.close ||= /(^|,)[ \t]*close[ \t]*(,|$)/i.test(value);
-  else if (kind !== "server's") reply.fields += `${name}: ${value}\r\n`;
+  else if (kind !== "server's" && kind !== "upgrade") reply.fields += `${name}: ${value}\r\n`;
   if (kind === "etag") reply.etag = value;
   if (kind === "last-modified") reply.lastModified = value;
 }
 function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["body"]>): void {
   const streamed = isStreamed(body);
-  if (typeof body !== "string" && !(body instanceof Uint8Array) && !streamed) {
-    const found = typeof body === "object" ? "an object: use JSON.stringify" : `a ${typeof body}`;
-    throw new ResponseError(`A body must be text, bytes or a stream of bytes, not ${found}`);
-  }
-  if (body instanceof Uint8Array) {
-    if ((body.buffer as ArrayBuffer).detached) {
+  if (typeof body === "string") {
+    reply.content = body;
+  } else if (streamed) {
+    reply.content = sourceOf(body);
+  } else if (body instanceof ArrayBuffer || ArrayBuffer.isView(body)) {
+    const bytes = bytesOf(body);
+    if ((bytes.buffer as ArrayBuffer).detached) {
       throw new ResponseError("The body's bytes are detached");
     }
-    reply.length = body.length;
+    reply.content = bytes;
+    reply.length = bytes.length;
+  } else if (body instanceof Blob) {
+    reply.content = sourceOfBlob(body);
+    reply.length = body.size;
+    if (!reply.isTyped && body.type !== "") addField(reply, "Content-Type", body.type);
+  } else {
+    const found = typeof body === "object" ? "an object: use JSON.stringify" : `a ${typeof body}`;
+    throw new ResponseError(`A body must be text, bytes, a Blob or a stream, not ${found}`);
   }
   if (reply.declared !== undefined && (streamed || body === "")) {
     if (!/^[0-9]{1,15}$/.test(reply.declared)) {
@@ -2241,7 +2653,6 @@ function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["b
     }
     reply.length = Number(reply.declared);
   }
-  reply.content = streamed ? sourceOf(body) : body;
 }
 
 const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
@@ -2249,7 +2660,7 @@ const FIELD_VALUE_FORM = /^[\t\x20-\x7e\x80-\xff]*$/; // 9110 §5.5
 /** What is known of field names as handlers spell them: they use the same few again and again. */
 const FIELD_KINDS = new Map<string, string>();
 /** The fields that are the server's to write: 9110 §6.6.1 and 9112 §6, §7.1.2, §9. */
-const SERVERS_FIELD = /^(date|keep-alive|trailer|transfer-encoding|upgrade)$/;
+const SERVERS_FIELD = /^(date|keep-alive|trailer|transfer-encoding)$/;
 
 /** The name in lower case, or that it is the server's. A name that would break the message out of its
  * frame is the handler's error (9110 §5.1). */
@@ -2308,7 +2719,7 @@ function applyConditions(reply: Reply, request: HttpRequest): Reply {
 function applyRange(reply: Reply, range: string, ifRange: string | null, modified: number): Reply {
   const { content, etag } = reply;
   const parts = /^bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*$/i.exec(range);
-  if (parts === null || isSource(content)) return reply;
+  if (parts === null || isSource(content) && content.part === undefined) return reply;
   if (ifRange !== null) { // 9110 §13.1.5: the very same representation, or the whole
     const same = ifRange.includes('"')
       ? isSameStrong(ifRange, etag)
@@ -2316,7 +2727,7 @@ function applyRange(reply: Reply, range: string, ifRange: string | null, modifie
     if (!same) return reply;
   }
   const bytes = typeof content === "string" ? encoder.encode(content) : content;
-  const size = bytes.length;
+  const size = isSource(bytes) ? reply.length! : bytes.length;
   const [first, last] = [parts[1], parts[2]];
   if (first === "" && last === "") return reply;
   if (first !== "" && last !== "" && Number(last) < Number(first)) return reply;
@@ -2327,7 +2738,7 @@ function applyRange(reply: Reply, range: string, ifRange: string | null, modifie
     ...reply,
     status: 206,
     fields: `${reply.fields}Content-Range: bytes ${from}-${to - 1}/${size}\r\n`,
-    content: bytes.subarray(from, to),
+    content: isSource(bytes) ? bytes.part!(from, to) : bytes.subarray(from, to),
     length: to - from,
   };
 }
@@ -2757,6 +3168,8 @@ class HttpConnection implements Patience {
         if (sent !== undefined) await sent;
         if (this.#closed) return; // What else the client has sent is not handled any more.
         this.#noteAnswer(head);
+        if (request.isFollowed) await this.#output.flush();
+        request.end();
         log.debug?.(`Completed!!${this.#from()}`);
         if (!content.complete && this.#persists) await this.#skip(content);
         else if (!content.complete) content.abandon();
@@ -2771,6 +3184,7 @@ class HttpConnection implements Patience {
       }
     } catch (error) {
       this.#request?.abort(error);
+      this.#request?.end(error);
       await this.#refuse(error);
     } finally {
       this.close();
@@ -2792,6 +3206,7 @@ class HttpConnection implements Patience {
     this.#connection.close();
     this.#shared.closed(this);
     if (reason !== undefined) this.#request?.abort(reason);
+    this.#request?.end(reason ?? new Error(CLOSED));
     void this.#source?.cancel(reason);
   }
   /** Whether its permit was given back before it was closed. */
@@ -2994,15 +3409,41 @@ class HttpConnection implements Patience {
         if (frozen !== undefined) return this.#sendFrozen(frozen, content);
       }
       reply = checkResponse(response);
-      if (typeof reply.content === "string") this.#steps += reply.content.length / TEXT_A_STEP;
-      if (head.conditional) {
-        const { content } = reply;
-        reply = applyConditions(reply, request);
-        if (isSource(content) && reply.content !== content) void content.cancel();
-      }
     } catch (error) {
       discard(response);
       reply = this.#failureReply(error, request);
+    }
+    if (isSource(reply.content)) {
+      this.#source = reply.content;
+      const mayBeWhole = reply.length === undefined || reply.isFetch;
+      if (mayBeWhole && head.method !== "HEAD" && allowsContent(reply.status)) {
+        return this.#sendGathered(reply, reply.content, request);
+      }
+    }
+    return this.#sendReply(reply, request);
+  }
+  /** Takes what a stream has at once: if that is all of it, it is sent like any other content. */
+  async #sendGathered(reply: Reply, source: Source, request: IncomingRequest): Promise<void> {
+    try {
+      const content = await gather(source);
+      const length = isSource(content) ? reply.length : content.length;
+      if (!isSource(content)) this.#source = undefined;
+      reply = { ...reply, content, length };
+    } catch (error) {
+      void source.cancel(error);
+      this.#source = undefined;
+      if (this.#closed || request.isReason(error)) throw error;
+      reply = this.#failureReply(error, request);
+    }
+    if (this.#closed) throw new Error(CLOSED);
+    await this.#sendReply(reply, request);
+  }
+  #sendReply(reply: Reply, request: IncomingRequest): Promise<void> | undefined {
+    const { head, content } = request;
+    if (head.conditional) {
+      const { content } = reply;
+      reply = applyConditions(reply, request);
+      if (isSource(content) && reply.content !== content) void content.cancel();
     }
     if (isSource(reply.content)) this.#source = reply.content;
     else content.answered();
@@ -3010,6 +3451,7 @@ class HttpConnection implements Patience {
     this.#status = reply.status;
     const text = reply.content;
     if (typeof text === "string" && head.method !== "HEAD" && allowsContent(reply.status)) {
+      this.#steps += text.length / TEXT_A_STEP;
       // Text that turns out to be ASCII has as many bytes as characters.
       this.#sent = text.length;
       if (this.#output.putAscii(this.#headText(reply, head, text.length, "") + text)) return;
@@ -3086,16 +3528,16 @@ class HttpConnection implements Patience {
   ): Promise<void> {
     try {
       while (this.#sent !== length) {
-        await this.#output.flush();
         const step = this.step();
         if (step !== undefined) await step;
+        const next = source.next();
+        // What is there leaves together; but nothing waits for what is not.
+        if (!await settlesAtOnce(next)) await this.#output.flush();
         if (request.isGone) this.writing();
-        const { done, value } = await source.next();
+        const { done, value: piece } = await next;
         if (this.#closed) throw new Error(CLOSED);
         if (done) break;
-        if (!(value instanceof Uint8Array)) {
-          throw new ResponseError("A streamed body must be made of Uint8Array pieces");
-        }
+        const value = bytesOf(piece);
         if (value.length === 0) continue; // A chunk of no bytes would be the last.
         if (this.#sent + value.length > (length ?? Infinity)) break;
         this.#sent += value.length;
@@ -3265,15 +3707,42 @@ export interface Server extends AsyncDisposable {
   shutdown(graceSeconds?: number): Promise<void>;
 }
 
+/** What a Fetch application is told besides the request. */
+class Info implements FetchInfo {
+  readonly #request: IncomingRequest;
+
+  constructor(request: IncomingRequest) {
+    this.#request = request;
+  }
+  get remoteAddr(): FetchInfo["remoteAddr"] {
+    const { remoteAddress, remotePort } = this.#request;
+    return { transport: "tcp", hostname: remoteAddress, port: remotePort };
+  }
+  get completed(): Promise<void> {
+    return this.#request.completed;
+  }
+}
+
+function handlerOf(application: Handler | FetchApplication): Handler {
+  const isFetch = typeof (application as FetchApplication | undefined)?.fetch === "function";
+  if (isFetch && !("port" in application) && !("hostname" in application)) {
+    const app = application as FetchApplication;
+    return (request) => app.fetch(request.toFetch(), new Info(request as IncomingRequest));
+  }
+  if (typeof application === "function") return application;
+  throw new TypeError("serve takes the options last: serve(handler or { fetch }, { port: 8080 })");
+}
+
 /**
- * Serves `handler` on a TCP port.
+ * Serves a handler, or an application written for Fetch as it is, on a TCP port.
  * @throws {RangeError} for an option that is out of its range, and an error that says why when the
  * port can't be had; its `cause` is the runtime's own.
  */
-export function serve(handler: Handler, options: ServeOptions = {}): Server {
-  if (typeof handler !== "function") {
-    throw new TypeError("serve takes the handler first: serve(handler, { port: 8080 })");
-  }
+export function serve(
+  application: Handler | FetchApplication,
+  options: ServeOptions = {},
+): Server {
+  const handler = handlerOf(application);
   const { port, backlog } = checkSettings(options);
   const busy = new HttpError(503, "Too many connections");
   const refusal = encodeRefusal(busy, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
@@ -3287,10 +3756,14 @@ export function serve(handler: Handler, options: ServeOptions = {}): Server {
   return serveOn(listener, handler, options);
 }
 
-/** Serves `handler` on a listener of your own. What `options` say of the address is not used.
+/** Serves the same on a listener of your own. What `options` say of the address is not used.
  * @throws {RangeError} for an option that is out of its range. */
-export function serveOn(listener: Listener, handler: Handler, options: ServeOptions = {}): Server {
-  return new HttpServer(listener, handler, options);
+export function serveOn(
+  listener: Listener,
+  application: Handler | FetchApplication,
+  options: ServeOptions = {},
+): Server {
+  return new HttpServer(listener, handlerOf(application), options);
 }
 
 /** Why listening failed, in the same words on both runtimes, as far as they say. */
