@@ -162,8 +162,9 @@ const INPUT_SIZE = 1024;
 const INPUT_KEPT = 4096;
 /** Bytes of answers to pipelined requests that are gathered before they are written. */
 const OUTPUT_SIZE = 65536;
-/** Bytes of the buffer that gathering begins with: most answers fit. */
+/** Bytes of the buffers in which smaller answers are gathered: most fit into the first. */
 const SMALL_OUTPUT_SIZE = 2048;
+const MEDIUM_OUTPUT_SIZE = 16384;
 /** Names of response fields that are remembered as sound. */
 const MAX_KNOWN_NAMES = 256;
 /** Texts of requests that are remembered, by the bytes that they were read from ... */
@@ -171,7 +172,7 @@ const MAX_KNOWN_TEXTS = 256;
 /** ... if they have no more characters than this. */
 const MAX_KNOWN_TEXT = 128;
 /** Bytes of buffers of one size that are kept for their next use. */
-const MAX_SPARE = 2097152;
+const MAX_SPARE = 8388608;
 /** Bytes that are asked of the socket at a time while a body is read. */
 const BODY_PIECE = 65536;
 /** When its memory is full, a body that is collected gets so many times as much: a client that sends
@@ -206,7 +207,9 @@ const STEPS_FOR_CHUNKS = 4;
 const MANY_TURNS = 20;
 /** Bytes of a streamed answer that are taken before its head is sent: they may be all of it. */
 const GATHERED = 32768;
-/** Characters of an answer's text that count as a step, since they may have to be encoded. */
+/** Bytes of a long text that are encoded at a time. */
+const TEXT_SIZE = 131072;
+/** Bytes of an answer's text that count as a step, since they may have to be encoded. */
 const TEXT_A_STEP = 16384;
 /** Log lines of one kind in a second, if clients can bring them about; more are counted. */
 const LINES_A_SECOND = 10;
@@ -1581,7 +1584,8 @@ function isSameName(fields: string, at: number, name: string): boolean {
 
 /** Buffers of the sizes that are in constant use. */
 const SPARE = new Map<number, Buffer[]>(
-  [INPUT_SIZE, INPUT_KEPT, SMALL_OUTPUT_SIZE, OUTPUT_SIZE].map((size) => [size, []]),
+  [INPUT_SIZE, INPUT_KEPT, SMALL_OUTPUT_SIZE, MEDIUM_OUTPUT_SIZE, OUTPUT_SIZE, TEXT_SIZE]
+    .map((size) => [size, []]),
 );
 function takeBuffer(size: number): Buffer {
   // Deno cuts several small ones from one block, which saves a tenth of an idle connection.
@@ -2171,16 +2175,15 @@ type Content = Pick<Request, "bytes" | "text" | "json">;
 /** A request for Fetch: to make a real one costs more than to parse what it tells. */
 class FetchRequest extends (RequestBase as { new (url: string): object }) {
   readonly #request: IncomingRequest;
-  readonly #url: string;
   readonly #method: string;
   readonly #hasContent: boolean;
+  #url: string | undefined;
   #headers: Headers | undefined;
   #own: Request | undefined;
 
-  constructor(request: IncomingRequest, url: string, method: string) {
-    super(url);
+  constructor(request: IncomingRequest, method: string) {
+    super(SAMPLE_URL);
     this.#request = request;
-    this.#url = url;
     this.#method = method;
     const { contentLength, chunked } = request.head;
     // Fetch allows GET and HEAD none.
@@ -2199,7 +2202,7 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
       signal,
       duplex: "half",
     } as RequestInit;
-    const own = new Request(this.#url, init);
+    const own = new Request(this.url, init);
     if (this.#hasContent && isUsed) void own.text();
     return own;
   }
@@ -2207,7 +2210,7 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
     return this.#method;
   }
   get url(): string {
-    return this.#url;
+    return this.#url ??= normalUrl(this.#request);
   }
   get headers(): Headers {
     return this.#headers ??= new FetchHeaders(this.#request.headers) as unknown as Headers;
@@ -2255,47 +2258,51 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
     return this[OWN];
   }
 }
+const SAMPLE_URL = "http://sample/";
 let passes = false;
 
 /** @throws {HttpError} if the runtime's Fetch has no such request. */
 function fetchRequestOf(request: IncomingRequest): Request {
   if (!passes) {
     passFor(FetchHeaders, Headers, new Headers());
-    passFor(FetchRequest, Request, new Request("http://sample/"));
+    passFor(FetchRequest, Request, new Request(SAMPLE_URL));
     passes = true;
   }
-  const method = fetchMethod(request.method);
-  return new FetchRequest(request, urlOf(request.url), method) as unknown as Request;
+  if (request.head.authority !== knownUrlHost) checkUrl(request);
+  return new FetchRequest(request, fetchMethod(request.method)) as unknown as Request;
 }
 /** The method as Fetch has it, which takes no account of the case of six. */
 function fetchMethod(method: string): string {
+  if (method === "GET" || method === "POST") return method;
   if (/^(GET|HEAD|POST|PUT|DELETE|OPTIONS)$/i.test(method)) return method.toUpperCase();
   let known = "";
   try {
-    known = new Request("http://sample/", { method }).method;
+    known = new Request(SAMPLE_URL, { method }).method;
   } catch { /* It is forbidden, as TRACE is. */ }
   if (known === method) return method;
   throw new HttpError(501, "The method is not one for Fetch"); // Bun would make another of it.
 }
 
-/** A URL as `new URL` writes it. */
-function urlOf(url: string): string {
-  const end = url.indexOf("/", 8);
-  const origin = end < 0 ? url : url.substring(0, end);
-  if (origin === knownOrigin && SAME_PATH.test(end < 0 ? "" : url.substring(end))) return url;
-  let parsed: URL;
+/** The last authority of which a URL was made that remains as it is. */
+let knownUrlHost: string | undefined;
+/** A path and query that remain as they are: without segments of dots, and what is to be encoded. */
+const SAME_PATH = /^(?=\/)(?:\/(?!\.|%2e)|[\w\-.~!$&()*+,;=:@?%])+$/i;
+
+/** @throws {HttpError} for a host that RFC 3986 alone allows. */
+function checkUrl({ url, head: { authority } }: IncomingRequest): void {
   try {
-    parsed = new URL(url);
-  } catch (cause) { // A host that only RFC 3986 allows.
+    const { protocol, host } = new URL(url);
+    if (url.startsWith(`${protocol}//${host}/`)) knownUrlHost = authority;
+  } catch (cause) {
     throw new HttpError(400, "The request's host is none for a URL", { cause });
   }
-  if (parsed.origin === origin) knownOrigin = origin;
-  return parsed.href;
 }
-/** The last origin that was found to be written as `new URL` writes it. */
-let knownOrigin: string | undefined;
-/** A path and query that remain as they are: without segments of dots, and what is to be encoded. */
-const SAME_PATH = /^(?:\/(?!\.|%2e)|[\w\-.~!$&()*+,;=:@?%])+$/i;
+/** A URL as `new URL` writes it. */
+function normalUrl(request: IncomingRequest): string {
+  const { authority, resource } = request.head;
+  const isSame = authority === knownUrlHost && SAME_PATH.test(resource);
+  return isSame ? request.url : new URL(request.url).href;
+}
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
 // 5. Responses
@@ -2399,7 +2406,10 @@ function isStreamed(body: unknown): body is Streamed {
     (Symbol.asyncIterator in body || body instanceof ReadableStream);
 }
 
-/** Not by `instanceof`: the first use of the global makes Deno load its Fetch, for 2 ms. */
+// Not by `instanceof`: the first use of these globals makes Deno load its Fetch, for 2 ms.
+function isFetch(response: HttpResponse | Response): response is Response {
+  return typeof response === "object" && response !== null && "bodyUsed" in response;
+}
 function isFetchHeaders(headers: object): headers is Headers {
   return Symbol.iterator in headers;
 }
@@ -2540,6 +2550,14 @@ function encodeRefusal(error: HttpError, now: Now, method: string, fields = ""):
   return encoder.encode(method === "HEAD" ? text : text + content);
 }
 
+/** How many bytes content has. */
+function sizeOf(content: string | Uint8Array): number {
+  return typeof content === "string" ? Buffer.byteLength(content) : content.length;
+}
+function isHighSurrogate(unit: number): boolean {
+  return unit >= 0xd800 && unit < 0xdc00;
+}
+
 /** Whether a response with this status can have content (9110 §6.4.1). */
 function allowsContent(status: number): boolean {
   return status !== 204 && status !== 205 && status !== 304;
@@ -2551,7 +2569,6 @@ function checkResponse(response: HttpResponse | Response): Reply {
     const kind = Array.isArray(response) ? "an array" : response === null ? null : typeof response;
     throw new ResponseError(`The handler returned ${kind}: return { body } or a Response`);
   }
-  if ("bodyUsed" in response && response.bodyUsed) throw new ResponseError(ALREADY_READ);
   const status = response.status ?? 200;
   if (!Number.isInteger(status) || status < 200 || status > 599) {
     const found = `${typeof status} ${status}`;
@@ -2561,7 +2578,7 @@ function checkResponse(response: HttpResponse | Response): Reply {
     status,
     fields: "",
     content: "",
-    isFetch: "bodyUsed" in response,
+    isFetch: isFetch(response),
     isTyped: false,
     isUnsniffed: false,
     declared: undefined,
@@ -2571,13 +2588,17 @@ function checkResponse(response: HttpResponse | Response): Reply {
     lastModified: undefined,
   };
   addFields(reply, response.headers ?? {}); // On Bun, a Blob's type is among them only until its body is.
-  if ("url" in response && response.url !== "") asDecoded(reply);
-  const held = "bodyUsed" in response ? heldContent(response) : undefined;
-  const body = held ?? response.body ?? "";
+  if (isFetch(response) && response.url !== "") asDecoded(reply);
+  const body = (isFetch(response) ? fetchBody(response) : response.body) ?? "";
   if (body === "" && !reply.isFetch) checkKeys(response);
   addContent(reply, body);
   if (!reply.isTyped && allowsContent(status)) addType(reply);
   return reply;
+}
+function fetchBody(response: Response): HttpResponse["body"] {
+  const held = heldContent(response);
+  if (held === undefined && response.bodyUsed) throw new ResponseError(ALREADY_READ);
+  return held ?? response.body;
 }
 /** What was meant for the content, perhaps. */
 function checkKeys(response: object): void {
@@ -2634,7 +2655,8 @@ function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["b
     reply.content = sourceOf(body);
   } else if (body instanceof ArrayBuffer || ArrayBuffer.isView(body)) {
     const bytes = bytesOf(body);
-    if ((bytes.buffer as ArrayBuffer).detached) {
+    // To ask for the buffer makes Bun create one, for 2 µs.
+    if (bytes.length === 0 && (bytes.buffer as ArrayBuffer).detached) {
       throw new ResponseError("The body's bytes are detached");
     }
     reply.content = bytes;
@@ -2825,6 +2847,7 @@ function frozenAnswer(
   now: Now,
   persists: boolean,
 ): FrozenAnswer | undefined {
+  if (isFetch(response)) return undefined;
   const answers = persists ? FROZEN.kept : FROZEN.closed;
   const known = answers.get(response);
   if (known !== undefined && known.second === now.second) return known;
@@ -2994,15 +3017,14 @@ class Output {
     this.#space(bytes.length).set(bytes, this.#length);
     this.#length += bytes.length;
   }
-  /** Adds text as UTF-8 if it fits and is all ASCII; else adds nothing and returns false. */
-  putAscii(text: string): boolean {
-    if (!this.fits(text.length)) return false;
-    const buffer = this.#space(text.length);
-    const room = this.#length === 0 ? buffer : buffer.subarray(this.#length);
-    const { read, written } = encoder.encodeInto(text, room);
-    if (read !== text.length || written !== text.length) return false;
-    this.#length += text.length;
-    return true;
+  /** Makes room for what is to come, which must fit. */
+  reserve(size: number): void {
+    this.#space(size);
+  }
+  /** Adds text that has so many bytes in UTF-8, which must fit. */
+  putText(text: string, size: number): void {
+    this.#space(size).write(text, this.#length);
+    this.#length += size;
   }
   /** Writes all that was gathered; undefined if that was done at once. */
   flush(): Promise<void> | undefined {
@@ -3041,7 +3063,10 @@ class Output {
     const before = this.#buffer;
     const needed = this.length + size;
     if (before !== undefined && needed <= before.length) return before;
-    const buffer = takeBuffer(needed <= SMALL_OUTPUT_SIZE ? SMALL_OUTPUT_SIZE : OUTPUT_SIZE);
+    const isSmall = needed <= SMALL_OUTPUT_SIZE, isMedium = needed <= MEDIUM_OUTPUT_SIZE;
+    const buffer = takeBuffer(
+      isSmall ? SMALL_OUTPUT_SIZE : isMedium ? MEDIUM_OUTPUT_SIZE : OUTPUT_SIZE,
+    );
     const gathered = this.#single ?? before?.subarray(0, this.#length);
     if (gathered !== undefined) {
       buffer.set(gathered);
@@ -3447,16 +3472,29 @@ class HttpConnection implements Patience {
     }
     if (isSource(reply.content)) this.#source = reply.content;
     else content.answered();
+    // HEAD may be told what GET would have got; of nothing that is not known (9110 §8.6).
+    if (!isSource(reply.content) && (reply.content.length > 0 || head.method !== "HEAD")) {
+      reply.length = sizeOf(reply.content);
+    }
     if (reply.close) this.#persists = false;
     this.#status = reply.status;
-    const text = reply.content;
-    if (typeof text === "string" && head.method !== "HEAD" && allowsContent(reply.status)) {
-      this.#steps += text.length / TEXT_A_STEP;
-      // Text that turns out to be ASCII has as many bytes as characters.
-      this.#sent = text.length;
-      if (this.#output.putAscii(this.#headText(reply, head, text.length, "") + text)) return;
-    }
+    if (this.#sendSmall(reply, head)) return undefined;
     return this.#sendParts(reply, request);
+  }
+  /** Gathers an answer that fits, as most do; false if this one does not. */
+  #sendSmall(reply: Reply, head: Head): boolean {
+    const { content, status } = reply;
+    if (isSource(content) || head.method === "HEAD" || !allowsContent(status)) return false;
+    const size = reply.length!;
+    const text = this.#headText(reply, head, size, "");
+    if (!this.#output.fits(text.length + size) || sizeOf(text) !== text.length) return false;
+    this.#output.reserve(text.length + size);
+    this.#output.putText(text, text.length);
+    if (typeof content !== "string") this.#output.copy(content);
+    else this.#output.putText(content, size);
+    this.#steps += size / TEXT_A_STEP;
+    this.#sent = size;
+    return true;
   }
   #sendFrozen(answer: FrozenAnswer, content: Body): Promise<void> | undefined {
     content.answered();
@@ -3477,16 +3515,11 @@ class HttpConnection implements Patience {
   }
   /** Sends a head, and then the content. */
   async #sendParts(reply: Reply, request: IncomingRequest): Promise<void> {
-    const { status } = reply;
+    const { status, content } = reply;
     const { head } = request;
-    const content = typeof reply.content === "string"
-      ? encoder.encode(reply.content)
-      : reply.content;
     const isHead = head.method === "HEAD";
     const streamed = isSource(content);
-    let length = reply.length;
-    // HEAD may be told what GET would have got; of nothing that is not known (9110 §8.6).
-    if (!streamed && (content.length > 0 || !isHead)) length = content.length;
+    let { length } = reply;
     let framing = "";
     if (status === 205) {
       length = 0; // 9110 §15.3.6
@@ -3508,10 +3541,29 @@ class HttpConnection implements Patience {
       if (streamed) void content.cancel();
     } else if (streamed) {
       await this.#sendStream(content, length, framing !== "", request);
+    } else if (typeof content === "string") {
+      await this.#sendText(content);
     } else {
       await this.#sendBytes(content);
       this.#sent = content.length;
     }
+  }
+  /** Encodes a long text as it is written. */
+  async #sendText(text: string): Promise<void> {
+    await this.#output.flush();
+    const buffer = takeBuffer(TEXT_SIZE);
+    for (let at = 0; at < text.length;) {
+      let end = at + TEXT_SIZE;
+      if (isHighSurrogate(text.charCodeAt(end - 1))) end++; // Both halves make one character.
+      const { read, written } = encoder.encodeInto(text.substring(at, end), buffer);
+      at += read;
+      this.#output.put(buffer.subarray(0, written));
+      await this.#output.flush();
+      this.#sent += written;
+      const step = this.step(written / TEXT_A_STEP);
+      if (step !== undefined) await step;
+    }
+    giveBuffer(buffer);
   }
   async #sendBytes(bytes: Uint8Array): Promise<void> {
     if (this.#output.fits(bytes.length)) return this.#output.copy(bytes);
@@ -3541,7 +3593,11 @@ class HttpConnection implements Patience {
         if (value.length === 0) continue; // A chunk of no bytes would be the last.
         if (this.#sent + value.length > (length ?? Infinity)) break;
         this.#sent += value.length;
-        if (chunked) this.#output.putAscii(`${value.length.toString(16)}\r\n`);
+        if (chunked) {
+          const line = `${value.length.toString(16)}\r\n`;
+          if (!this.#output.fits(line.length)) await this.#output.flush();
+          this.#output.putText(line, line.length);
+        }
         await this.#sendBytes(value);
         if (chunked) await this.#sendBytes(CRLF);
       }
