@@ -205,7 +205,7 @@ const STEPS_FOR_CHUNKS = 4;
 /** Milliseconds from one look at all sockets to the next that Deno is made to take while clients are
  * giving way. */
 const MANY_TURNS = 20;
-/** Bytes of a streamed answer that are taken before its head is sent: they may be all of it. */
+/** Bytes of a streamed answer that are gathered if they are there: they may be all of it. */
 const GATHERED = 32768;
 /** Bytes of a long text that are encoded at a time. */
 const TEXT_SIZE = 131072;
@@ -3461,6 +3461,8 @@ class HttpConnection implements Patience {
       reply = this.#failureReply(error, request);
     }
     if (this.#closed) throw new Error(CLOSED);
+    const { content } = request; // of which the stream may have been made
+    this.#persists &&= content.complete || content.isWorthSkipping;
     await this.#sendReply(reply, request);
   }
   #sendReply(reply: Reply, request: IncomingRequest): Promise<void> | undefined {
@@ -3584,7 +3586,8 @@ class HttpConnection implements Patience {
         if (step !== undefined) await step;
         const next = source.next();
         // What is there leaves together; but nothing waits for what is not.
-        if (!await settlesAtOnce(next)) await this.#output.flush();
+        const isMuch = this.#output.length >= GATHERED;
+        if (isMuch || !await settlesAtOnce(next)) await this.#output.flush();
         if (request.isGone) this.writing();
         const { done, value: piece } = await next;
         if (this.#closed) throw new Error(CLOSED);
@@ -3780,13 +3783,17 @@ class Info implements FetchInfo {
 }
 
 function handlerOf(application: Handler | FetchApplication): Handler {
-  const isFetch = typeof (application as FetchApplication | undefined)?.fetch === "function";
-  if (isFetch && !("port" in application) && !("hostname" in application)) {
-    const app = application as FetchApplication;
+  const app = application as FetchApplication | undefined;
+  if (typeof app?.fetch === "function") {
+    if ("port" in app || "hostname" in app) {
+      throw new TypeError("serve takes the options second: serve({ fetch }, { port: 8080 })");
+    }
     return (request) => app.fetch(request.toFetch(), new Info(request as IncomingRequest));
   }
   if (typeof application === "function") return application;
-  throw new TypeError("serve takes the options last: serve(handler or { fetch }, { port: 8080 })");
+  throw new TypeError(
+    "serve takes a handler, or an object with a method fetch, first: serve(handler, { port: 8080 })",
+  );
 }
 
 /**

@@ -107,7 +107,7 @@ function invalid(frozen: boolean): [string, () => unknown][] {
         `a name of ${JSON.stringify(name)}`,
         () => ({ headers: { [name]: "x" } }),
       ]),
-    ...[5, true, {}, [], new Date(0), () => {}, Symbol("x"), [1, 2], new ArrayBuffer(3)]
+    ...[5, true, {}, [], new Date(0), () => {}, Symbol("x"), [1, 2]]
       .map((body): [string, () => object] => [`a body: ${typeof body}`, () => ({ body })]),
     ["detached bytes", () => ({ body: detached() })],
     ["detached bytes with fields", () => ({ headers: { "X": "y" }, body: detached() })],
@@ -266,8 +266,8 @@ Deno.test("what a condition makes of a response keeps its Connection: close", as
           const response = () =>
             freeze({ headers: freeze({ ...headers, "Connection": "close" }), body: body() });
           const received = await ask(response as Handler, get("/", fields, method) + get("/2"));
-          // A range of a stream, or one that HEAD asks for, is not served (9110 §14.2).
-          const whole = fields.startsWith("Range") && (method === "HEAD" || body === bodies[2]);
+          // A range that HEAD asks for is not served (9110 §14.2).
+          const whole = fields.startsWith("Range") && method === "HEAD";
           assertEquals(
             received.map((one) => [one.status, field(one, "connection")]),
             [[whole ? 200 : status, "close"]],
@@ -879,7 +879,11 @@ Deno.test("a stack is told only of what a handler threw", async () => {
     { body: 5 },
     { headers: { "X": "\n" } },
     { headers: { "Content-Length": "9" }, body: new Response("x").body },
-    { body: new Response("x").body!.pipeThrough(new TextDecoderStream()) },
+    {
+      body: (async function* () {
+        yield await Promise.resolve(5);
+      })(),
+    },
   ];
   for (const response of responses) {
     const { all, error, log } = recorder();

@@ -65,7 +65,9 @@ const refused = (status: number): Refused => ({ is: "refused", status, method: "
 
 const TOKEN = "[-!#$%&'*+.^_`|~0-9A-Za-z]+"; // 9110 §5.6.2
 const VALUE = "[\\t\\x20-\\x7e\\x80-\\xff]*"; // 9110 §5.5, with the white space around it
-const URI = "[!$%&'()*+,\\-./0-9:;=?@A-Z\\[\\]^_`a-z{|}~]+"; // RFC 3986, and ^ ` { | }
+const PATH = "[!$%&'()*+,\\-./0-9:;=@A-Z\\[\\]^_`a-z{|}~]"; // RFC 3986, and ^ ` { | }
+const QUERY = `\\?(?:${PATH}|[?\\\\])*`; // and \, as the URL standard has it
+const URI = `(?:${PATH}+(?:${QUERY})?|${QUERY})`;
 const REQUEST_LINE = new RegExp(`^(${TOKEN}) (${URI}) (HTTP/[0-9]\\.[0-9])\\r`); // 9112 §3
 const LINE_BEGUN = new RegExp(`^${TOKEN}( (${URI}( [\\x21-\\xff]*)?)?)?$`);
 const METHOD = new RegExp(`^(\\r\\n){0,2}(${TOKEN}) `);
