@@ -3115,6 +3115,8 @@ class HttpConnection implements Patience {
   #readBy = Infinity;
   /** When a write must have made progress. */
   #writeBy = Infinity;
+  /** Since when the client may have left, if its request is being handled. */
+  #leftAt = Infinity;
   /** Milliseconds of waiting that the request which is being read may still cost. */
   #allowance: number;
   /** The request in hand, and where the pieces of its answer come from if they are streamed. */
@@ -3201,6 +3203,7 @@ class HttpConnection implements Patience {
         if (!this.#persists) return await this.#finish(head.keepAlive || !content.complete);
         this.#answering = false;
         this.#request = undefined;
+        this.#leftAt = Infinity;
         this.#status = this.#sent = 0;
         this.#allowance = this.#requestTime;
         this.#answered++;
@@ -3241,6 +3244,10 @@ class HttpConnection implements Patience {
   /** Whether a request was answered and no other has begun. */
   get isIdle(): boolean {
     return this.isWaiting && this.#answered > 0;
+  }
+  /** Since when, by the clock, nobody may be there any more for whom the handler works. */
+  get leftAt(): number {
+    return this.#answering ? Infinity : this.#leftAt;
   }
   /** Whether some of a head has come, and not yet all of it. */
   get #begun(): boolean {
@@ -3337,6 +3344,7 @@ class HttpConnection implements Patience {
       // It may have left, or only have sent all that it wanted to: then it gets its answer, and a
       // stream may not be silent for long.
       request.abort(undefined);
+      this.#leftAt = this.#shared.clock.now();
       if (this.#source !== undefined && this.#writeBy === Infinity) this.writing();
     });
   }
@@ -3982,7 +3990,8 @@ class HttpServer implements Server, Shared {
     if (this.#cutOff) served.close();
     else void served.run();
   }
-  /** Makes room by closing the connection that has been idle for longest. */
+  /** Makes room by closing the connection that has been idle for longest; or one whose client has ended
+   * its side a while ago and has probably left, though its handler goes on. */
   #dismissOne(): void {
     let longest: HttpConnection | undefined;
     for (const connection of this.#connections) {
@@ -3990,7 +3999,12 @@ class HttpServer implements Server, Shared {
         longest = connection;
       }
     }
-    longest?.close();
+    if (longest !== undefined) return longest.close();
+    const before = this.clock.now() - LINGER_TIME;
+    for (const connection of this.#connections) {
+      if (connection.leftAt <= Math.min(before, longest?.leftAt ?? Infinity)) longest = connection;
+    }
+    longest?.giveUp(LEFT, new DOMException("The client has gone", "AbortError"));
   }
   release(): boolean {
     if (this.#lingering >= this.settings.maxConnections) return false;
@@ -4014,7 +4028,9 @@ class HttpServer implements Server, Shared {
       else connection.watch();
       if (connection.deadline < next) next = Math.max(connection.deadline, now);
     }
-    return next;
+    if (!this.crowded) return next;
+    this.#dismissOne();
+    return now;
   }
 
   shutdown(graceSeconds: number = GRACE): Promise<void> {

@@ -330,6 +330,41 @@ Deno.test("a client that has ended its side gets its answer, however long the ha
   }
 });
 
+Deno.test("clients that have left do not keep others waiting, whatever their handlers do", async () => {
+  for (const leave of ["end", "reset"] as const) {
+    using clock = new FakeClock();
+    const server = start(({ path }) => path === "/stuck" ? new Promise<never>(() => {}) : {}, {
+      maxConnections: 3,
+    });
+    const stuck = Array.from({ length: 3 }, () => server.connect());
+    for (const client of stuck) client.send(get("/stuck"));
+    await clock.advance(1);
+    for (const client of stuck) client[leave]();
+    await clock.advance(30);
+    const others = Array.from({ length: 3 }, () => server.connect());
+    for (const client of others) client.send(get("/", "Connection: close\r\n"));
+    await clock.advance(0.5);
+    for (const client of others) assertMatch(client.text, /^HTTP\/1\.1 200 /, leave);
+    await stop(server, clock);
+  }
+});
+
+Deno.test("a client that has just ended its side is not given up for others at once", async () => {
+  using clock = new FakeClock();
+  const server = start(async () => {
+    await pause(1500);
+    return { body: "text" };
+  }, { maxConnections: 1 });
+  const [half, stuck] = [server.connect(), server.connect()];
+  half.send(get());
+  half.end();
+  await clock.advance(0.2);
+  stuck.send(get("/", "Connection: close\r\n"));
+  await clock.advance(4);
+  for (const client of [half, stuck]) assertMatch(client.text, /\r\n\r\ntext$/);
+  await stop(server, clock);
+});
+
 Deno.test("the Date is that of the answer, not of the request", async () => {
   const wait = 2300;
   const handlers: Record<string, Handler> = {
