@@ -908,13 +908,15 @@ async function settlesAtOnce(promise: Promise<unknown>): Promise<boolean> {
  * that Bun has made; on Deno, making one takes 2 µs. */
 const RequestBase = typeof Bun === "undefined" ? class {} : Request;
 
+type Held = string | Uint8Array | AsyncIterable<Uint8Array> | undefined;
+
 /** The content of a response of the runtime's, if that is no stream and is there: to ask for its `body`
  * would make a stream of it, which costs as much as the rest of a request. */
-function heldContent(response: Response): string | Uint8Array | undefined {
+function heldContent(response: Response): Held {
   heldBy ??= typeof Bun === "undefined" ? denoHolds() : bunHolds();
   return heldBy(response);
 }
-let heldBy: ((response: Response) => string | Uint8Array | undefined) | undefined;
+let heldBy: ((response: Response) => Held) | undefined;
 
 interface DenoBody {
   streamOrStatic: { body?: string | Uint8Array; consumed?: boolean };
@@ -938,26 +940,28 @@ function denoHolds(): typeof heldContent {
     }
   };
 }
-/** Bun tells the size of a response, of which a stream is no part. */
+async function* whenThere(bytes: Promise<Uint8Array>): AsyncIterable<Uint8Array> {
+  yield await bytes;
+}
+/** Bun estimates the size of a response, of which a stream is no part, but its status text and whatever
+ * else somebody has added are. */
 function bunHolds(): typeof heldContent {
-  const { estimateShallowMemoryUsageOf: sizeOf } = process.getBuiltinModule(
-    "bun:jsc",
-  ) as unknown as {
+  const { estimateShallowMemoryUsageOf: sizeOf } = process.getBuiltinModule("bun:jsc") as {
     estimateShallowMemoryUsageOf?(value: object): number;
   };
   const { peek } = Bun as unknown as { peek<T>(promise: Promise<T>): T | Promise<T> };
-  const empty = sizeOf?.(new Response(new ReadableStream()));
-  const isSound = empty !== undefined && sizeOf!(new Response("12345")) === empty + 5 &&
-    sizeOf!(new Response(null, { headers: { a: "b" } })) === empty;
+  const empty = sizeOf?.(new Response(new ReadableStream())) ?? 0;
+  const isSound = empty > 0 && sizeOf!(new Response("12345")) === empty + 5 &&
+    sizeOf!(new Response(null, { headers: { a: "b" }, statusText: "123" })) === empty + 3;
   if (!isSound) return () => undefined;
+  const isPlain = (response: Response) =>
+    Object.getPrototypeOf(response) === Response.prototype &&
+    Reflect.ownKeys(response).length === 0 && response.url === "";
   return (response) => {
-    if (!(response instanceof Response) || response.statusText !== "" || response.url !== "") {
-      return undefined;
-    }
-    if (sizeOf!(response) <= empty) return undefined;
+    if (!isPlain(response) || sizeOf!(response) <= empty + response.statusText.length) return;
+    if (response.bodyUsed) return;
     const bytes = peek(response.bytes());
-    if (bytes instanceof Promise) throw new TypeError("A stream passed for content");
-    return bytes;
+    return bytes instanceof Uint8Array ? bytes : whenThere(bytes); // It was a stream after all.
   };
 }
 
@@ -1524,12 +1528,12 @@ export class HttpHeaders {
   constructor(fields: string) {
     this.#fields = fields;
   }
-  /** The value, or null; several lines make one list (9110 §5.3). */
+  /** The value, or null; several lines make one list (9110 §5.3; of cookies, RFC 9113 §8.2.3). */
   get(name: string): string | null {
     let list: string | null = null;
     for (let at = this.#find(name, 0); at > 0; at = this.#find(name, this.#lineAfter(at))) {
       const value = this.#valueAt(at);
-      list = list === null ? value : `${list}, ${value}`;
+      list = list === null ? value : list + (/^cookie$/i.test(name) ? "; " : ", ") + value;
     }
     return list;
   }
@@ -2123,23 +2127,26 @@ function passFor(Lazy: { prototype: object }, Type: { prototype: object }, sampl
   type Lazy = { [OWN]: Record<PropertyKey, unknown> };
   for (const key of [...Reflect.ownKeys(Type.prototype), ...Object.getOwnPropertySymbols(sample)]) {
     const known = Object.getOwnPropertyDescriptor(Type.prototype, key);
-    if (Object.hasOwn(prototype, key) && key !== "constructor") continue;
-    const property: PropertyDescriptor = { configurable: true };
+    let property = Object.getOwnPropertyDescriptor(prototype, key);
     if (key === "constructor") {
-      property.value = Type;
-    } else if (typeof known?.value === "function") {
-      property.value = function (this: Lazy, ...args: unknown[]) {
+      property = { value: Type };
+    } else if (property === undefined && typeof known?.value === "function") {
+      const value = function (this: Lazy, ...args: unknown[]) {
         return (this[OWN][key] as (...args: unknown[]) => unknown)(...args);
       };
-    } else {
-      property.get = function (this: Lazy) {
-        return this[OWN][key];
-      };
-      property.set = function (this: Lazy, value: unknown) {
-        this[OWN][key] = value;
+      property = { value, writable: true };
+    } else if (property === undefined) {
+      property = {
+        get(this: Lazy) {
+          return this[OWN][key];
+        },
+        set(this: Lazy, value: unknown) {
+          this[OWN][key] = value;
+        },
       };
     }
-    Object.defineProperty(prototype, key, property);
+    const enumerable = known?.enumerable ?? false;
+    Object.defineProperty(prototype, key, { ...property, configurable: true, enumerable });
   }
 }
 
@@ -2152,7 +2159,13 @@ class FetchHeaders {
     this.#headers = headers;
   }
   get [OWN](): Headers {
-    return this.#own ??= new Headers([...this.#headers]);
+    return this.#own ??= this.#make();
+  }
+  #make(): Headers {
+    const own = new Headers([...this.#headers]);
+    const cookie = this.#headers.get("cookie");
+    if (cookie !== null) own.set("cookie", cookie); // Of several lines, Deno makes a list with commas.
+    return own;
   }
   get(name: string): string | null {
     if (this.#own !== undefined || !FIELD_NAME_FORM.test(name)) return this[OWN].get(name);
@@ -2161,6 +2174,10 @@ class FetchHeaders {
   has(name: string): boolean {
     if (this.#own !== undefined || !FIELD_NAME_FORM.test(name)) return this[OWN].has(name);
     return this.#headers.has(name);
+  }
+  forEach(callback: Parameters<Headers["forEach"]>[0], self?: unknown): void {
+    const headers = this as unknown as Headers;
+    this[OWN].forEach((value, name) => callback.call(self, value, name, headers));
   }
 }
 
