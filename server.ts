@@ -2117,6 +2117,8 @@ class IncomingRequest implements HttpRequest {
 
 /** The key of what makes the runtime's own object of one that passes for it. */
 const OWN = Symbol("own");
+/** By which `console.log` asks what to show. */
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 
 /** Makes the objects of `Lazy` pass for those of `Type`, of which `sample` is one. What they can't do
  * themselves is done by the runtime's own, which they make when it is needed first. Deno's functions
@@ -2168,16 +2170,20 @@ class FetchHeaders {
     return own;
   }
   get(name: string): string | null {
-    if (this.#own !== undefined || !FIELD_NAME_FORM.test(name)) return this[OWN].get(name);
-    return this.#headers.get(name);
+    return this.#isSimple(name) ? this.#headers.get(name) : this[OWN].get(name);
   }
   has(name: string): boolean {
-    if (this.#own !== undefined || !FIELD_NAME_FORM.test(name)) return this[OWN].has(name);
-    return this.#headers.has(name);
+    return this.#isSimple(name) ? this.#headers.has(name) : this[OWN].has(name);
+  }
+  #isSimple(name: unknown): boolean {
+    return this.#own === undefined && typeof name === "string" && FIELD_NAME_FORM.test(name);
   }
   forEach(callback: Parameters<Headers["forEach"]>[0], self?: unknown): void {
     const headers = this as unknown as Headers;
     this[OWN].forEach((value, name) => callback.call(self, value, name, headers));
+  }
+  [INSPECT](): Headers {
+    return this[OWN];
   }
 }
 
@@ -2271,7 +2277,7 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
   get #type(): string {
     return this.headers.get("content-type") ?? "";
   }
-  [Symbol.for("nodejs.util.inspect.custom")](): Request {
+  [INSPECT](): Request {
     return this[OWN];
   }
 }

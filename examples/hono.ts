@@ -21,5 +21,5 @@ app.get("/count", (context) =>
   }));
 
 const port = Number(process.argv[2] ?? 8080);
-const server = serve((request) => app.fetch(request.toFetch()), { port, log: console });
+const server = serve(app, { port, log: console });
 await server.finished;
