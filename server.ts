@@ -207,6 +207,8 @@ const STEPS_FOR_CHUNKS = 4;
 const MANY_TURNS = 20;
 /** Bytes of a streamed answer that are gathered if they are there: they may be all of it. */
 const GATHERED = 32768;
+/** Characters of a text that is put to its head in the hope that all is ASCII. */
+const SHORT_TEXT = 512;
 /** Bytes of a long text that are encoded at a time. */
 const TEXT_SIZE = 131072;
 /** Bytes of an answer's text that count as a step, since they may have to be encoded. */
@@ -902,6 +904,21 @@ async function settlesAtOnce(promise: Promise<unknown>): Promise<boolean> {
   promise.then(settle, settle);
   for (let i = 0; i < MICROTASKS_AT_ONCE && !isSettled; i++) await undefined;
   return isSettled;
+}
+
+/** Writes text that is all ASCII, for which there must be room; else returns false. On Deno, a short text
+ * is written sooner than a function of the runtime is called. */
+function writeAscii(text: string, buffer: Buffer, at: number): boolean {
+  const { length } = text;
+  if (typeof Bun !== "undefined" || length > SHORT_TEXT) {
+    return Buffer.byteLength(text) === length && buffer.write(text, at) === length;
+  }
+  for (let i = 0; i < length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit > 127) return false;
+    buffer[at + i] = unit;
+  }
+  return true;
 }
 
 /** What a request for Fetch is based on. On Bun, `new Request(it, init)` asks for the method of those alone
@@ -3040,6 +3057,13 @@ class Output {
     this.#space(bytes.length).set(bytes, this.#length);
     this.#length += bytes.length;
   }
+  /** Adds text if it fits and is all ASCII; else adds nothing and returns false. */
+  putAscii(text: string): boolean {
+    const { length } = text;
+    if (!this.fits(length) || !writeAscii(text, this.#space(length), this.#length)) return false;
+    this.#length += length;
+    return true;
+  }
   /** Makes room for what is to come, which must fit. */
   reserve(size: number): void {
     this.#space(size);
@@ -3505,10 +3529,6 @@ class HttpConnection implements Patience {
     }
     if (isSource(reply.content)) this.#source = reply.content;
     else content.answered();
-    // HEAD may be told what GET would have got; of nothing that is not known (9110 §8.6).
-    if (!isSource(reply.content) && (reply.content.length > 0 || head.method !== "HEAD")) {
-      reply.length = sizeOf(reply.content);
-    }
     if (reply.close) this.#persists = false;
     this.#status = reply.status;
     if (this.#sendSmall(reply, head)) return undefined;
@@ -3518,11 +3538,19 @@ class HttpConnection implements Patience {
   #sendSmall(reply: Reply, head: Head): boolean {
     const { content, status } = reply;
     if (isSource(content) || head.method === "HEAD" || !allowsContent(status)) return false;
-    const size = reply.length!;
+    if (typeof content === "string" && content.length <= SHORT_TEXT) {
+      const { length } = content; // as many bytes, if it is ASCII
+      const text = this.#headText(reply, head, length, "") + content;
+      if (this.#output.putAscii(text)) {
+        this.#sent = length;
+        return true;
+      }
+    }
+    const size = reply.length = sizeOf(content);
     const text = this.#headText(reply, head, size, "");
-    if (!this.#output.fits(text.length + size) || sizeOf(text) !== text.length) return false;
+    if (!this.#output.fits(text.length + size)) return false;
     this.#output.reserve(text.length + size);
-    this.#output.putText(text, text.length);
+    if (!this.#output.putAscii(text)) return false;
     if (typeof content !== "string") this.#output.copy(content);
     else this.#output.putText(content, size);
     this.#steps += size / TEXT_A_STEP;
@@ -3553,6 +3581,8 @@ class HttpConnection implements Patience {
     const isHead = head.method === "HEAD";
     const streamed = isSource(content);
     let { length } = reply;
+    // HEAD may be told what GET would have got; of nothing that is not known (9110 §8.6).
+    if (isHead && !streamed && content.length > 0) length = sizeOf(content);
     let framing = "";
     if (status === 205) {
       length = 0; // 9110 §15.3.6
@@ -3627,11 +3657,7 @@ class HttpConnection implements Patience {
         if (value.length === 0) continue; // A chunk of no bytes would be the last.
         if (this.#sent + value.length > (length ?? Infinity)) break;
         this.#sent += value.length;
-        if (chunked) {
-          const line = `${value.length.toString(16)}\r\n`;
-          if (!this.#output.fits(line.length)) await this.#output.flush();
-          this.#output.putText(line, line.length);
-        }
+        if (chunked) await this.#sendBytes(encoder.encode(`${value.length.toString(16)}\r\n`));
         await this.#sendBytes(value);
         if (chunked) await this.#sendBytes(CRLF);
       }
