@@ -11,8 +11,9 @@ function app(
   name: string,
   permissions: string[],
   run: (app: Process, runtime: Runtime) => Promise<void>,
+  aspect = "",
 ): Scenario {
-  return [`tests/apps/${name}.ts`, async (runtime) => {
+  return [`tests/apps/${name}.ts${aspect}`, async (runtime) => {
     const args = runtime.name === "Deno" ? [...runtime.args, ...permissions] : runtime.args;
     await using app = Process.spawn({ ...runtime, args }, `tests/apps/${name}.ts`, ["0"]);
     app.port = Number(await app.printed(/Listening at PORT (\d+)/));
@@ -335,6 +336,12 @@ export const APPS: Scenario[] = [
     // Yoga takes any content that can't be read for bad JSON.
     await refuses(port, "/graphql", 400, /"Content of more than 1000 bytes"/);
   }),
+
+  // Yoga makes objects that inherit from what the server hands it besides the request.
+  app("yoga", ["--allow-env"], async ({ port }) => {
+    const [peer] = await ask(port, post("/graphql", '{"query":"{ peer }"}'));
+    check(peer, 200, '{"data":{"peer":"127.0.0.1"}}');
+  }, ", who asks"),
 
   app("trpc", ["--allow-env"], async (app) => {
     const { port } = app;
