@@ -18,7 +18,7 @@ function app(
     await using app = Process.spawn({ ...runtime, args }, `tests/apps/${name}.ts`, ["0"]);
     app.port = Number(await app.printed(/Listening at PORT (\d+)/));
     await run(app, runtime);
-    // The server logs so what it takes for a mistake of the application.
+    // This is how the server logs what it takes for a mistake of the application.
     assert(!/ \(from 127\.0\.0\.1:\d+\): /.test(app.log), app.log);
   }];
 }
@@ -53,6 +53,11 @@ function postChunks(path: string, text: string): string {
     `${JSON_TYPE}Transfer-Encoding: chunked\r\n`,
     chunks.map((chunk) => `${chunk.length.toString(16)}\r\n${chunk}\r\n`).join(""),
   );
+}
+/** A form of one field, as browsers send it. */
+function postForm(path: string, description: string, text: string): string {
+  const part = `--b\r\nContent-Disposition: form-data; ${description}\r\n\r\n${text}\r\n--b--\r\n`;
+  return post(path, part, "Content-Type: multipart/form-data; boundary=b\r\n");
 }
 /** One character a byte, as what is sent and received here is. */
 function utf8(text: string): string {
@@ -117,7 +122,7 @@ async function leaves(app: Process, text: string, sign: RegExp): Promise<void> {
 }
 
 const ZOE = '{"name":"Zoë"}';
-/** What all of them answer to that preflight. */
+/** What is answered to that preflight. */
 const ALLOWED: Fields = {
   "access-control-allow-origin": "https://example.com",
   "access-control-allow-methods": /\bPOST\b/,
@@ -129,12 +134,12 @@ export const APPS: Scenario[] = [
     await leaves(app, get("/events/99999"), /data: event 1\n/);
 
     const secured = { "x-frame-options": "SAMEORIGIN" };
-    const [root, none, headOnly, again] = await ask(
+    const [root, none, unread, headOnly, again] = await ask(
       port,
-      ...[get("/"), get("/none"), head("/"), get("/")],
+      ...[get("/"), get("/none"), post("/none", ZOE), head("/"), get("/")],
     );
     for (const one of [root, again]) check(one, 200, "Hello from Hono\n", secured);
-    check(none, 404, "Hono has no /none\n", secured);
+    for (const one of [none, unread]) check(one, 404, "Hono has no /none\n", secured);
     check(headOnly, 200, "", secured);
     await app.printed(/(--> GET \/none 404)/); // by its logger
 
@@ -155,6 +160,13 @@ export const APPS: Scenario[] = [
     check(allowed, 204, "", { ...ALLOWED, ...secured });
     // Hono asks the error for its response.
     await refuses(port, "/api/users", 413, /^Content of more than 1000 bytes$/);
+
+    const [form, encoded] = await ask(
+      port,
+      postForm("/form", 'name="name"', "Zoë"),
+      post("/form", "name=Zo%C3%AB", "Content-Type: application/x-www-form-urlencoded\r\n"),
+    );
+    for (const one of [form, encoded]) check(one, 200, ZOE);
 
     const ten = "1234567890", eleven = "12345678901";
     const [few, fewChunks, many, manyChunks] = await ask(
@@ -237,14 +249,15 @@ export const APPS: Scenario[] = [
   app("h3", [], async (app) => {
     const { port } = app;
     await leaves(app, get("/events/99999"), /data: event 1\n/);
-    const [root, none, headOnly, teapot, visits, events, again] = await ask(
+    const [root, none, unread, headOnly, teapot, visits, events, again] = await ask(
       port,
-      ...[get("/"), get("/none"), head("/"), get("/teapot")],
+      ...[get("/"), get("/none"), post("/none", ZOE), head("/"), get("/teapot")],
       get("/visits", "Cookie: a=b; visits=3\r\n"),
       ...[get("/events/3"), get("/")],
     );
     for (const one of [root, again]) check(one, 200, "Hello from h3\n");
     check(none, 404, /"Cannot find any route matching \[GET\] [^"]*\/none"/);
+    check(unread, 404, /"Cannot find any route matching \[POST\] [^"]*\/none"/);
     check(headOnly, 200, "");
     check(teapot, 418, /"data":{"short":true}/, { "content-type": /^application\/json\b/ });
     check(visits, 200, "4\n");
@@ -270,14 +283,16 @@ export const APPS: Scenario[] = [
   app("itty", [], async (app) => {
     const { port } = app;
     await leaves(app, get("/count/99999"), /\n1\n/);
-    const [root, none, named, peer, count, forbidden, again] = await ask(
+    const [root, none, unread, named, peer, count, forbidden, again] = await ask(
       port,
-      ...[get("/"), get("/none"), get("/users/Ann?a=1&a=2"), get("/peer")],
+      ...[get("/"), get("/none"), post("/none", ZOE), get("/users/Ann?a=1&a=2"), get("/peer")],
       ...[get("/count/3"), get("/forbidden"), get("/")],
     );
     const json = { "content-type": /^application\/json\b/ };
     for (const one of [root, again]) check(one, 200, "Hello from itty-router\n");
-    check(none, 404, '{"status":404,"error":"itty-router has no /none"}', json);
+    for (const one of [none, unread]) {
+      check(one, 404, '{"status":404,"error":"itty-router has no /none"}', json);
+    }
     check(named, 200, '{"name":"Ann","query":{"a":["1","2"]}}', json);
     check(peer, 200, '{"hostname":"127.0.0.1"}');
     check(count, 200, "1\n2\n3\n", CHUNKED);
@@ -396,14 +411,18 @@ export const APPS: Scenario[] = [
     check(visits, 200, "4\n", { "set-cookie": "visits=4; Path=/" });
     const three = [1, 2, 3].map((i) => `id: ${i}\ndata: event ${i}\n\n`).join("");
     check(events, 200, three, EVENTS);
-    const [made, chunks, wrong, broken] = await ask(
+    const [made, chunks, wrong, broken, file, unread] = await ask(
       port,
       post("/users", ZOE),
       postChunks("/users", ZOE),
       post("/users", '{"name":1}'),
       post("/users", '{"name":'),
+      postForm("/upload", 'name="file"; filename="a.txt"', "The text\r\nof Zoë's file"),
+      post("/none", ZOE),
     );
     for (const one of [made, chunks]) check(one, 201, ZOE);
+    check(file, 200, "The text\r\nof Zoë's file");
+    check(unread, 404, "Elysia has no /none\n");
     check(wrong, 422, /"Expected string"/, { "content-type": /^application\/json\b/ });
     check(broken, 400, "Bad Request");
     // Elysia takes any content that can't be read for a bad request.

@@ -11,6 +11,9 @@ const app = new Elysia()
   .post("/users", ({ body, status }) => status(201, body), {
     body: t.Object({ name: t.String() }),
   })
+  .post("/upload", ({ body: { file } }) => file.text(), {
+    body: t.Object({ file: t.File() }),
+  })
   .get("/visits", ({ cookie: { visits } }) => {
     visits.value = `${Number(visits.value ?? 0) + 1}`;
     return `${visits.value}\n`;

@@ -31,9 +31,8 @@ app.get("/large", (context) => context.html("<p>Compressed by Hono\n".repeat(100
 app.get("/admin/name", (context) => context.text("ann\n"));
 app.get("/api/users/:name", (context) => context.json({ name: context.req.param("name") }));
 app.post("/api/users", async (context) => context.json(await context.req.json(), 201));
-app.post("/api/small", bodyLimit({ maxSize: 10 }), async (context) => {
-  return context.text(await context.req.text());
-});
+app.post("/api/small", bodyLimit({ maxSize: 10 }), async ({ req, text }) => text(await req.text()));
+app.post("/form", async (context) => context.json(await context.req.parseBody()));
 app.get("/visits", (context) => {
   const visits = Number(getCookie(context, "visits") ?? 0) + 1;
   setCookie(context, "visits", `${visits}`, { httpOnly: true });
