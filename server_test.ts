@@ -21,6 +21,7 @@ import {
   serveOn,
   type ServeOptions,
 } from "./server.ts";
+import { APPS } from "./tests/apps.ts";
 import { SCENARIOS } from "./tests/blackbox.ts";
 import { BUSY } from "./tests/busy.ts";
 import { BROWSED } from "./tests/browser.ts";
@@ -1618,7 +1619,7 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY];
-const OTHERS = [...EXAMPLES, ...PROXIED, ...PACKAGE, ...BROWSED, ...COMPARED];
+const OTHERS = [...EXAMPLES, ...APPS, ...PROXIED, ...PACKAGE, ...BROWSED, ...COMPARED];
 
 for (const runtime of RUNTIMES) {
   for (const scenario of [...CASES, ...OTHERS]) {
