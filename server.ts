@@ -1971,6 +1971,8 @@ class Body {
 const utf8 = new TextDecoder();
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
 
+const REMOTE_ADDRS = new WeakMap<Connection, FetchInfo["remoteAddr"]>();
+
 /** The request that a handler gets. */
 class IncomingRequest implements HttpRequest {
   readonly head: Head;
@@ -2027,6 +2029,16 @@ class IncomingRequest implements HttpRequest {
   }
   get remotePort(): number {
     return this.#connection.remotePort;
+  }
+  /** The same, made once a connection. */
+  get remoteAddr(): FetchInfo["remoteAddr"] {
+    let known = REMOTE_ADDRS.get(this.#connection);
+    if (known === undefined) {
+      const { remoteAddress, remotePort } = this;
+      known = { transport: "tcp", hostname: remoteAddress, port: remotePort };
+      REMOTE_ADDRS.set(this.#connection, known);
+    }
+    return known;
   }
   get signal(): AbortSignal {
     if (this.#abort === undefined) {
@@ -2090,6 +2102,10 @@ class IncomingRequest implements HttpRequest {
   /** The client has left, or at least ended its side. */
   get isGone(): boolean {
     return this.#gone !== undefined;
+  }
+  /** Throws if a handler may have ended its answer early, since it was told that the client has gone. */
+  throwIfTold(): void {
+    if (this.#abort !== undefined && this.isGone) throw this.#gone;
   }
   /** Whether a handler failed with this only because the client has gone. */
   isReason(error: unknown): boolean {
@@ -2275,7 +2291,10 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
     return this.#content.text();
   }
   json(): Promise<unknown> {
-    return this.#content.json();
+    if (this.#own === undefined) return this.#content.json();
+    return this.#own.json().catch((cause) => {
+      throw cause instanceof SyntaxError ? new HttpError(400, "Invalid JSON", { cause }) : cause;
+    });
   }
   async arrayBuffer(): Promise<ArrayBuffer> {
     return (await this.bytes()).buffer;
@@ -3444,8 +3463,12 @@ class HttpConnection implements Patience {
     return returned;
   }
   /** The answer to what a handler threw. */
-  #failure(error: unknown, request: IncomingRequest): HttpResponse | Response {
+  #failure(thrown: unknown, request: IncomingRequest): HttpResponse | Response {
     const { onError } = this.#shared;
+    const { failure } = request.content;
+    // Whoever reads the content for the handler, as `fetch` does, may wrap what was wrong with it.
+    const isWrapped = failure instanceof HttpError && !(thrown instanceof HttpError);
+    const error = isWrapped ? failure : thrown;
     const expected = error instanceof HttpError;
     request.hasFailed = true;
     if (expected) this.#reason = visible(error.message) + because(error);
@@ -3506,6 +3529,7 @@ class HttpConnection implements Patience {
   async #sendGathered(reply: Reply, source: Source, request: IncomingRequest): Promise<void> {
     try {
       const content = await gather(source);
+      if (!isSource(content)) request.throwIfTold();
       const length = isSource(content) ? reply.length : content.length;
       if (!isSource(content)) this.#source = undefined;
       reply = { ...reply, content, length };
@@ -3662,6 +3686,7 @@ class HttpConnection implements Patience {
         if (chunked) await this.#sendBytes(CRLF);
       }
       if (length === undefined) {
+        request.throwIfTold();
         if (chunked) await this.#sendBytes(LAST_CHUNK);
       } else if (this.#sent === length) {
         void this.#expectEnd(source, request);
@@ -3825,14 +3850,13 @@ export interface Server extends AsyncDisposable {
 
 /** What a Fetch application is told besides the request. */
 class Info implements FetchInfo {
+  /** A property of its own, since some applications make a copy of them all. */
+  readonly remoteAddr: FetchInfo["remoteAddr"];
   readonly #request: IncomingRequest;
 
   constructor(request: IncomingRequest) {
+    this.remoteAddr = request.remoteAddr;
     this.#request = request;
-  }
-  get remoteAddr(): FetchInfo["remoteAddr"] {
-    const { remoteAddress, remotePort } = this.#request;
-    return { transport: "tcp", hostname: remoteAddress, port: remotePort };
   }
   get completed(): Promise<void> {
     return this.#request.completed;

@@ -1,13 +1,15 @@
 /** What was wrong once, in memory: each test fails on the server as it was. */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { handler as application } from "../handlers.ts";
 import {
+  type FetchApplication,
   type Handler,
   HttpError,
   type HttpRequest,
   type HttpResponse,
   type Logger,
+  serve,
   serveOn,
   type ServeOptions,
 } from "../server.ts";
@@ -18,7 +20,7 @@ import { field, parseResponses } from "./responses.ts";
 // ── Tools ────────────────────────────────────────────────────────────────────────────────────
 
 /** A server in memory. */
-function start(handler: Handler, options: ServeOptions = {}) {
+function start(handler: Handler | FetchApplication, options: ServeOptions = {}) {
   const listener = new MemoryListener();
   const server = serveOn(listener, handler, options);
   return {
@@ -1094,4 +1096,138 @@ Deno.test("a logger whose methods reject, or throw, harms nobody", async () => {
     assert(lines.length > 5);
     await pause(5); // An unhandled rejection would fail this test.
   }
+});
+
+// ── Applications written for Fetch ───────────────────────────────────────────────────────────
+
+Deno.test("a stream that was told of its client's leaving never looks as if it was whole", async () => {
+  for (const [name, told] of [["told", true], ["not told", false]] as const) {
+    for (const leave of ["before", "midway"] as const) {
+      const pieces = async function* (signal: AbortSignal | undefined) {
+        if (leave === "midway") yield "piece;";
+        await pause(50);
+        if (!signal?.aborted) yield "last piece";
+      };
+      const client = await (async () => {
+        const server = start((request) => ({ body: pieces(told ? request.signal : undefined) }));
+        const client = server.connect();
+        client.send(get());
+        await pause(10);
+        client.end();
+        await client.until(() => client.closed);
+        await server.shutdown(0);
+        return client;
+      })();
+      const what = `${name}, ${leave}: ${client.text}`;
+      assertEquals(client.text.endsWith("\r\n0\r\n\r\n"), !told, what);
+      if (!told) assert(client.text.includes("last piece"), what);
+    }
+  }
+});
+
+Deno.test("what was wrong with the content is told whoever has read it, and wrapped the error", async () => {
+  const ways: Record<string, Handler> = {
+    wrapped: async (request) => {
+      try {
+        return { body: await request.text() };
+      } catch {
+        throw new TypeError("fetch failed");
+      }
+    },
+    clone: async (request) => {
+      const fetched = request.toFetch();
+      fetched.clone().body?.cancel();
+      return { body: JSON.stringify(await fetched.json()) };
+    },
+  };
+  const head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const [way, handler] of Object.entries(ways)) {
+    const { error, log } = recorder();
+    const options = { maxBodySize: 10, log };
+    for (const [content, status] of [["x\r\n", 400], ["ff\r\n", 413]] as const) {
+      assertEquals((await ask(handler, head + content, options))[0].status, status, way);
+    }
+    if (way === "clone") {
+      assertEquals((await ask(handler, `${head}1\r\n{\r\n0\r\n\r\n`, options))[0].status, 400);
+    }
+    assertEquals(error, [], way);
+  }
+});
+
+Deno.test("info.completed settles as the answer does", async () => {
+  const outcomes: Record<string, string> = {};
+  const app: FetchApplication = {
+    fetch({ url }, { completed, remoteAddr }) {
+      const { pathname } = new URL(url);
+      completed.then(
+        () => outcomes[pathname] = "written",
+        (error) => outcomes[pathname] = String(error.name),
+      );
+      assertEquals(remoteAddr, { transport: "tcp", hostname: "192.0.2.1", port: 50000 });
+      if (pathname === "/stuck") return new Promise<never>(() => {});
+      if (pathname === "/wrong") return 5 as never;
+      return new Response(pathname);
+    },
+  };
+  const server = start(app);
+  const client = server.connect();
+  client.send(get("/1") + get("/wrong") + get("/2"));
+  await client.settled();
+  assertEquals(outcomes, { "/1": "written", "/wrong": "written", "/2": "written" });
+  client.send(get("/stuck"));
+  await client.settled();
+  client.reset();
+  await pause(250);
+  assertEquals(Object.keys(outcomes).length, 4);
+  assert(outcomes["/stuck"] !== "written");
+  await server.shutdown(0);
+});
+
+Deno.test("serve takes an application with its options beside it, not in it", () => {
+  const fetch = () => new Response();
+  assertThrows(() => serve({ fetch, port: 0 } as never), TypeError, "the options second");
+  assertThrows(() => serve({} as never), TypeError, "a method fetch, first");
+});
+
+Deno.test("9110 §15.5.22: a 426 tells what to upgrade to", async () => {
+  const headers = { Upgrade: "TLS/1.0" };
+  const [told] = await ask(() => ({ status: 426, headers }), get());
+  assertEquals([field(told, "upgrade"), field(told, "connection")], ["TLS/1.0", "Upgrade"]);
+  const [untold] = await ask(() => ({ headers }), get());
+  assertEquals([field(untold, "upgrade"), field(untold, "connection")], [undefined, undefined]);
+});
+
+Deno.test("a response that was forgotten is an error, not an empty answer", async () => {
+  for (const response of [{ a: 1 }, { id: 1, name: "x" }]) {
+    const { error, log } = recorder();
+    const [{ status }] = await ask(() => response as HttpResponse, get(), { log });
+    assertEquals(status, 500);
+    assertMatch(error[0], /no '(a|id)': for JSON, return Response\.json/);
+  }
+  assertEquals((await ask(() => ({}), get()))[0].status, 200);
+  const once = new Response("once");
+  const received = await ask(() => once, get() + get());
+  assertEquals(received.map(({ status }) => status), [200, 500]);
+});
+
+Deno.test("content without a type is never for browsers to guess", async () => {
+  const text = "text/plain; charset=utf-8";
+  const rows: [HttpResponse["body"], type: string | undefined, nosniff: string | undefined][] = [
+    ["<script>", text, undefined],
+    [bytesOf("<script>"), text, undefined],
+    [bytesOf("\xff\xd8\xff"), undefined, "nosniff"],
+    [generate(["<script>"]), undefined, "nosniff"],
+    [new Blob(["<script>"]), undefined, "nosniff"],
+    [new Blob(["<script>"], { type: "text/x" }), "text/x", undefined],
+    ["", undefined, undefined],
+    [null, undefined, undefined],
+  ];
+  for (const [body, type, nosniff] of rows) {
+    const [received] = await ask(() => ({ body }), get());
+    const told = ["content-type", "x-content-type-options"].map((name) => field(received, name));
+    assertEquals(told, [type, nosniff], String(body));
+  }
+  const headers = { "Content-Type": "text/html" };
+  const [page] = await ask(() => ({ headers, body: "<p>" }), get());
+  assertEquals(field(page, "content-type"), "text/html");
 });
