@@ -1716,6 +1716,7 @@ class Input {
 }
 
 const TOKENS = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+";
+const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
 /** 9112 §7.1.1, with the white space that a recipient MUST put up with. */
 const CHUNK_LINE = new RegExp(
   `^([0-9A-Fa-f]{1,16})((?:[ \\t]*;[ \\t]*${TOKENS}(?:[ \\t]*=[ \\t]*(?:${TOKENS}|` +
@@ -2351,7 +2352,8 @@ const SAME_PATH = /^(?=\/)(?:\/(?!\.|%2e)|[\w\-.~!$&()*+,;=:@?%])+$/i;
 function checkUrl({ url, head: { authority } }: IncomingRequest): void {
   try {
     const { protocol, host } = new URL(url);
-    if (url.startsWith(`${protocol}//${host}/`)) knownUrlHost = authority;
+    const isDefault = /:(80|443)$/.test(authority); // for one of the two schemes
+    if (url.startsWith(`${protocol}//${host}/`) && !isDefault) knownUrlHost = authority;
   } catch (cause) {
     throw new HttpError(400, "The request's host is none for a URL", { cause });
   }
@@ -2540,7 +2542,7 @@ function bytesOf(piece: unknown): Uint8Array {
 /** What a source has at once: all its bytes, or another source that has them before the rest. */
 async function gather(source: Source): Promise<Uint8Array | Source> {
   const pieces: Uint8Array[] = [];
-  for (let size = 0; size < GATHERED;) {
+  for (let size = 0, steps = 0; size < GATHERED && steps < STEPS_A_TURN; steps++) {
     const next = source.next();
     if (!await settlesAtOnce(next)) return sourceAfter(pieces, next, source);
     const { done, value } = await next;
@@ -2736,7 +2738,6 @@ function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["b
   }
 }
 
-const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
 const FIELD_VALUE_FORM = /^[\t\x20-\x7e\x80-\xff]*$/; // 9110 §5.5
 /** What is known of field names as handlers spell them: they use the same few again and again. */
 const FIELD_KINDS = new Map<string, string>();
@@ -3681,7 +3682,10 @@ class HttpConnection implements Patience {
         if (value.length === 0) continue; // A chunk of no bytes would be the last.
         if (this.#sent + value.length > (length ?? Infinity)) break;
         this.#sent += value.length;
-        if (chunked) await this.#sendBytes(encoder.encode(`${value.length.toString(16)}\r\n`));
+        if (chunked) {
+          const line = `${value.length.toString(16)}\r\n`;
+          if (!this.#output.putAscii(line)) await this.#sendBytes(encoder.encode(line));
+        }
         await this.#sendBytes(value);
         if (chunked) await this.#sendBytes(CRLF);
       }

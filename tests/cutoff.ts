@@ -107,7 +107,7 @@ export const CUT_OFF: [name: string, run: () => Promise<void>][] = [
           await using started = start(answer);
           const { client } = started;
           for (const piece of pieces) client.send(piece);
-          await client.until(() => client.closed);
+          await client.until(() => client.closed || client.ended);
           checkCutOff(client.text, `${name}, ${way}: ${JSON.stringify(client.text)}`);
         }
       }
@@ -121,7 +121,7 @@ export const CUT_OFF: [name: string, run: () => Promise<void>][] = [
         const { client } = started;
         client.send(NEXT + head + content);
         client.end();
-        await client.until(() => client.closed);
+        await client.until(() => client.closed || client.ended);
         checkCutOff(client.text, `${name}, ${way}: ${JSON.stringify(client.text)}`);
       }
     }
