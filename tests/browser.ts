@@ -241,6 +241,20 @@ export const BROWSED: Scenario[] = [
     assertEquals(await browser.complaints(), []);
   }, { needs: "chromedriver" }],
 
+  ["a browser runs nothing that has no type, and shows text as it was meant", async (runtime) => {
+    await using server = Process.spawn(runtime, "tests/untyped.ts", ["0"]);
+    const port = Number((await server.logged(/Listening at PORT (\d+)/))[1]);
+    await using browser = await WebDriver.start();
+    const said = encodeURIComponent("<!DOCTYPE html><script>document.title = 'ran'</script>Grüße");
+    const paths = ["text", "bytes", "mixed", "stream", "blob", "response", "response-bytes"];
+    for (const path of [...paths, "response-stream"]) {
+      await browser.open(`http://127.0.0.1:${port}/${path}?said=${said}`);
+      assert(await browser.run("return document.title") !== "ran", path);
+      const shown = await browser.run("return document.body?.innerText ?? ''") as string;
+      if (/^(text|bytes|response)$/.test(path)) assertMatch(shown, /<script>.*Grüße$/, path);
+    }
+  }, { needs: "chromedriver" }],
+
   ["a browser's six questions come back in waves from a pool of two", async (runtime) => {
     const options = ["--delay", "0.4", "--max-connections", "2"];
     await using server = await Process.start(runtime, options);
