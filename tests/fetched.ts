@@ -16,6 +16,7 @@ import { ENDLESS_NAMES, SIGNAL_NAMES } from "./fetched/leaving.ts";
 import { ADDRESSES } from "./fetched/addresses.ts";
 import { hostOf, LOOKS, wireOf } from "./fetched/requests.ts";
 import { BUNS, RESPONSES } from "./fetched/responses.ts";
+import { SIZED, TOUCHES, UNREAD } from "./fetched/touched.ts";
 import { startUpstream } from "./fetched/upstream.ts";
 import { bytesOf, textOf } from "./memory.ts";
 import { parseResponses, type Received } from "./responses.ts";
@@ -353,6 +354,61 @@ async function compareAddresses(runtime: Runtime, upstream: string, findings: Fi
   findings.check("ended by", server.deaths, []);
 }
 
+/** Content, how it is sent, and what those who read it in some way are answered: what comes before
+ * makes no difference. Behind it comes a second request, if that can be told from the content. */
+const CONTENTS: [what: string, type: string, content: string, reads: string[], answer: string][] = [
+  ["JSON", "application/json", '{"a":1}', ["json"], '{"a":1}'],
+  ["bad JSON", "application/json", "{", ["json"], "400"],
+  ["a form", "application/x-www-form-urlencoded", "a=1&b=2", ["form"], "a,b"],
+  ["a bad form", "multipart/form-data; boundary=x", "x", ["form"], "400"],
+  ["chunks", "text/plain", "hello", SIZED, "5"],
+  ["bad chunks", "text/plain", "hello", SIZED, "400"],
+  ["an early end", "text/plain", "hello", SIZED, "400"],
+  ["100 KiB", "text/plain", "x".repeat(102400), SIZED, "102400"],
+  ["little that is not read", "text/plain", "hello", UNREAD, ""],
+  ["much that is not read", "text/plain", "x".repeat(102400), UNREAD, ""],
+  ["chunks", "text/plain", "hello", UNREAD, ""],
+  ["bad chunks", "text/plain", "hello", ["none", "none, later"], ""],
+  ["an early end", "text/plain", "hello", UNREAD, ""],
+];
+async function compareTouched(runtime: Runtime, upstream: string, findings: Findings) {
+  await using server = await Served.start(runtime, "ours", upstream);
+  for (const [what, type, content, reads, answer] of CONTENTS) {
+    for (const read of reads) {
+      for (const touch of Object.keys(TOUCHES)) {
+        const isLast = what === "bad chunks" || what === "an early end";
+        const { length } = content;
+        const framed: Record<string, [field: string, sent: string]> = {
+          "chunks": [
+            "Transfer-Encoding: chunked",
+            `${length.toString(16)}\r\n${content}\r\n0\r\n\r\n`,
+          ],
+          "bad chunks": ["Transfer-Encoding: chunked", `5\r\n${content}xx`],
+          "an early end": [`Content-Length: ${length + 1}`, content],
+        };
+        const [field, sent] = framed[what] ?? [`Content-Length: ${length}`, content];
+        const path = `/touch/${encodeURIComponent(touch)}?read=${encodeURIComponent(read)}`;
+        using client = await server.connect();
+        await client.send(
+          `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\n${field}\r\n\r\n${sent}` +
+            (isLast ? "" : "GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+        );
+        if (isLast) await client.end();
+        const answers = parseResponses(await client.rest(), ["POST", "GET"], true);
+        const [first, second] = answers.map(({ status, body }) =>
+          status === 200 ? body : `${status}`
+        );
+        const where = `${what}, ${touch}, ${read}`;
+        findings.check(where, first, answer || (read === "a piece" ? read : "unread"));
+        // It is not worth it to read a lot that nobody wants.
+        const mayClose = isLast || what.startsWith("much");
+        if (second !== undefined || !mayClose) findings.check(`${where}, next`, second, "404");
+      }
+    }
+  }
+  findings.check("ended by", server.deaths, []);
+}
+
 /** What applications learn when clients leave. */
 async function compareLeaving(runtime: Runtime, upstream: string, findings: Findings) {
   await using server = await Served.start(runtime, "ours", upstream);
@@ -413,6 +469,7 @@ export const FETCHED: Scenario[] = [
   ["a Response is sent as the runtime sends it", compared(compareResponses)],
   ["HEAD, HTTP/1.0, ranges and conditions for each Response", compared(compareWays)],
   ["addresses and methods that Fetch is told", compared(compareAddresses)],
+  ["content is read or not, whatever was done before", compared(compareTouched)],
   ["applications learn that clients leave", compared(compareLeaving)],
   ["an upload that is larger than memory", compared(compareUpload)],
   ["random contents of each kind, one after the other", compared(compareContents)],

@@ -4,6 +4,7 @@
  */
 
 import { contentOf } from "./contents.ts";
+import { READS, TOUCHES } from "./touched.ts";
 import { ENDLESS, SIGNALS, tell, told } from "./leaving.ts";
 import { attempt, hostOf, type Kit, LOOK, LOOKS, realOf } from "./requests.ts";
 import { BUNS, RESPONSES } from "./responses.ts";
@@ -40,6 +41,11 @@ export function application(upstream: string) {
       let size = 0;
       for await (const piece of request.body!) size += piece.length;
       return new Response(String(size));
+    }
+    if (kind === "touch") {
+      const kept = TOUCHES[name](request);
+      const read = READS[searchParams.get("read")!];
+      return new Response(await read(request, kept, kit));
     }
     return new Response("no such case", { status: 404 });
   };

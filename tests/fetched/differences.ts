@@ -115,8 +115,16 @@ export const CHUNKED: [why: string, where: Where, names: string[]][] = [
   ["what Fetch gives of a Blob is a stream, as on Deno", "Bun", ["a large Blob"]],
 ];
 
-/** Content that Bun says is text, though nobody else did. */
-export const GUESSED = ["a number", "an object", "a Blob", "a large Blob", "tagged Blob"];
+/** Content that Bun says is text, though nobody else did, or that is text to nobody but Bun. */
+export const GUESSED = [
+  "a number",
+  "an object",
+  "a Blob",
+  "a large Blob",
+  "tagged Blob",
+  "a subclass",
+  "text with properties of one's own",
+];
 
 /** What only shows where the content is not to be had but as a stream. */
 export const STREAMED = ["Content-Length that is none", "Content-Length that is wrong"];

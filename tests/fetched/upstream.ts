@@ -22,6 +22,7 @@ const ANSWERS: Record<string, (request: Request) => Response | Promise<Response>
     const fields = SEEN.map((name) => [name, headers.get(name)]);
     return Response.json([method, new URL(url).search, fields, await request.text()]);
   },
+  "/size": async (request) => new Response(String((await request.bytes()).length)),
   "/text": () => new Response("upstream", { headers: { "X-Up": "stream", "ETag": '"up"' } }),
   "/empty": () => new Response(""),
   "/gzip": () =>
