@@ -41,6 +41,24 @@ export const ANSWERS: [why: string, where: Where, names: string[], ours: Partial
     ["a stream of text", "a stream of ArrayBuffers"],
     { content: "hello", isCut: false },
   ],
+  [
+    "no field has what 9110 forbids",
+    "both",
+    ["a control character in a field", "DEL in a field"],
+    FAILED,
+  ],
+  [
+    "no trailer fields are told, since none are sent",
+    "both",
+    ["a Trailer"],
+    { fields: ["content-type: text/plain;charset=utf-8"] },
+  ],
+  [
+    "what has the parts of a Response is one, of whatever making",
+    "both",
+    ["the parts of a Response"],
+    { status: 201, fields: ["x-a: b", "x-content-type-options: nosniff"], content: "hello" },
+  ],
   ["what somebody reads is not sent", "Deno", ["text that is locked"], FAILED],
   [
     "what was read in part is not sent",
@@ -79,6 +97,12 @@ export const ANSWERS: [why: string, where: Where, names: string[], ours: Partial
     "Bun",
     ["fetched gzip"],
     { fields: ["content-type: text/plain"] },
+  ],
+  [
+    "a field is sent once",
+    "Bun",
+    ["an empty type"],
+    { fields: ["content-type: "] },
   ],
   [
     "a file has no name here, and a part of one is no range",
@@ -122,6 +146,7 @@ export const GUESSED = [
   "a Blob",
   "a large Blob",
   "tagged Blob",
+  "an echo of a Blob",
   "a subclass",
   "text with properties of one's own",
 ];

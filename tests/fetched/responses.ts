@@ -241,6 +241,13 @@ export const RESPONSES: Record<string, Make> = {
     return response;
   },
   "a Latin field": () => new Response("x", { headers: { "X-A": "caf\xe9" } }),
+  "a control character in a field": () => new Response("x", { headers: { "X-A": "a\x01b" } }),
+  "DEL in a field": () => new Response("x", { headers: { "X-A": "a\x7fb" } }),
+  "a tab in a field": () => new Response("x", { headers: { "X-A": "a\tb" } }),
+  "an odd field name": () => new Response("x", { headers: { "!#$%&'*+-.^_`|~": "b" } }),
+  "an empty type": () => new Response("x", { headers: { "Content-Type": "" } }),
+  "a Trailer": () => new Response("x", { headers: { "Trailer": "X-A" } }),
+  "null with a length": () => new Response(null, { headers: { "Content-Length": "1234" } }),
   "an empty field": () => new Response("x", { headers: { "X-A": "" } }),
   "Content-Length that is right": () =>
     new Response("hello", { headers: { "Content-Length": "5" } }),
@@ -372,6 +379,15 @@ export const RESPONSES: Record<string, Make> = {
   },
   "what passes for a Response": () =>
     Object.assign(Object.create(Response.prototype), { status: 200 }),
+  "the parts of a Response": () => {
+    const parts = { status: 201, headers: new Headers({ "X-A": "b" }), bodyUsed: false };
+    return { ...parts, body: slow(encode("hello")) };
+  },
+  "fields that were iterated over": () => {
+    const response = new Response("hello", { headers: { "X-A": "b" } });
+    void [...response.headers];
+    return response;
+  },
   // Fetched
   "fetched": (_request, { upstream }) => fetch(`${upstream}/text`),
   "fetched, empty": (_request, { upstream }) => fetch(`${upstream}/empty`),
@@ -436,6 +452,11 @@ export const RESPONSES: Record<string, Make> = {
   // Of a request's content
   "an echo of text": async (request) => new Response(await request.text()),
   "an echo of the body": (request) => new Response(request.body),
+  "an echo, piped": (request) =>
+    new Response(request.body!.pipeThrough(new TransformStream() as Any)),
+  "an echo of a Blob": async (request) => new Response(await request.blob()),
+  "an echo of bytes": async (request) => new Response(await request.bytes()),
+  "an echo of an ArrayBuffer": async (request) => new Response(await request.arrayBuffer()),
   "an echo of a clone's body": (request) => new Response(request.clone().body),
   "bad JSON": async (request) => Response.json(await request.json()),
   "a bad form": async (request) => {
