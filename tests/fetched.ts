@@ -226,9 +226,8 @@ function namesOn({ name }: Runtime): string[] {
 
 /** The ways to ask that the server answers by itself: each must fit what GET gets. */
 async function compareWays(runtime: Runtime, upstream: string, findings: Findings) {
-  await using held = await Served.start(runtime, "ours", upstream);
-  await using unheld = await Served.start(runtime, "ours", upstream, "unheld");
-  for (const server of [held, unheld]) {
+  await Promise.all([[], ["unheld"]].map(async (how) => {
+    await using server = await Served.start(runtime, "ours", upstream, ...how);
     for (const name of namesOn(runtime)) {
       if (/^(an echo|bad|a bad|the same|fetched|FormData)/.test(name)) continue;
       if (STREAMED.includes(name) || isByChance(name)) continue;
@@ -237,11 +236,12 @@ async function compareWays(runtime: Runtime, upstream: string, findings: Finding
       for (const [way, fits] of Object.entries(FITS)) {
         const seen = await askFor(server, name, way);
         const why = fits(seen, whole, name);
-        if (why !== "") findings.add(`${name}, ${way}: ${why}: ${shown(seen)} for ${shown(whole)}`);
+        if (why === "") continue;
+        findings.add(`${name}, ${way} ${how}: ${why}: ${shown(seen)} for ${shown(whole)}`);
       }
     }
     findings.check("ended by", server.deaths, []);
-  }
+  }));
 }
 /** What is wrong with an answer, if GET gets that whole one; "" if nothing is. */
 const FITS: Record<string, (seen: Outcome, whole: Outcome, name: string) => string> = {
@@ -289,44 +289,45 @@ function same(seen: Outcome, whole: Outcome): string {
 
 /** Random contents of each kind, pipelined on one connection: the framing must not slip anywhere. */
 async function compareContents(runtime: Runtime, upstream: string, findings: Findings) {
-  for (const how of [[], ["unheld"]]) {
+  await Promise.all([[], ["unheld"]].map(async (how) => {
     await using server = await Served.start(runtime, "ours", upstream, ...how);
     for (const [i, kind] of KINDS.entries()) {
       using client = await server.connect();
       const rows = SIZES.map((size, j) => ({ size, seed: 1000 * i + j }));
-      await client.send(
-        rows.map(({ size, seed }, j) =>
-          `GET /content/${
-            encodeURIComponent(kind)
-          }?size=${size}&seed=${seed} HTTP/1.1\r\nHost: a\r\n` +
-          `${j === rows.length - 1 ? "Connection: close\r\n" : ""}\r\n`
-        ).join(""),
+      const asked = rows.map(({ size, seed }, j) =>
+        `GET /content/${
+          encodeURIComponent(kind)
+        }?size=${size}&seed=${seed} HTTP/1.1\r\nHost: a\r\n` +
+        `${j === rows.length - 1 ? "Connection: close\r\n" : ""}\r\n`
       );
+      await client.send(asked.join(""));
       const answers = parseResponses(await client.rest(), rows.map(() => "GET"), true);
-      findings.check(`${kind}, how many answers`, answers.length, rows.length);
+      findings.check(`${kind}, how many answers ${how}`, answers.length, rows.length);
       for (const [j, { size, seed }] of rows.entries()) {
         const [, bytes] = contentOf(kind, size, seed);
-        if (answers[j]?.body !== textOf(bytes)) findings.add(`${kind} of ${size}, seed ${seed}`);
+        if (answers[j]?.body !== textOf(bytes)) findings.add(`${kind} of ${size}, ${seed} ${how}`);
       }
     }
-  }
+  }));
 }
 
 async function compareRequests(runtime: Runtime, upstream: string, findings: Findings) {
-  await using server = await Served.start(runtime, "ours", upstream);
-  for (const [name, sent] of LOOKS) {
-    const host = hostOf(sent) === "(upstream)" ? new URL(upstream).host : hostOf(sent);
-    const { status, content } = await server.ask(wireOf(name, { ...sent, host }), name);
-    if (status !== 200) {
-      findings.add(`${name}: ${status} ${content}`);
-      continue;
+  for (const how of ["application", "handler"]) {
+    await using server = await Served.start(runtime, "ours", upstream, how);
+    for (const [name, sent] of LOOKS) {
+      const host = hostOf(sent) === "(upstream)" ? new URL(upstream).host : hostOf(sent);
+      const { status, content } = await server.ask(wireOf(name, { ...sent, host }), name);
+      if (status !== 200) {
+        findings.add(`${name}: ${status} ${content}`);
+        continue;
+      }
+      const { seen, real } = JSON.parse(new TextDecoder().decode(bytesOf(content)));
+      const row = SIGHTS.find(([, where, known]) => here(where, runtime) && known === name);
+      findings.check(`${name}, ${how}`, seen, row?.[3] ?? tolerated(seen, real, name));
+      if (row !== undefined && shown(seen) === shown(real)) findings.add(`${name}: needs no row`);
     }
-    const { seen, real } = JSON.parse(new TextDecoder().decode(bytesOf(content)));
-    const row = SIGHTS.find(([, where, known]) => here(where, runtime) && known === name);
-    findings.check(name, seen, row?.[3] ?? tolerated(seen, real, name));
-    if (row !== undefined && shown(seen) === shown(real)) findings.add(`${name}: needs no row`);
+    findings.check("ended by", server.deaths, []);
   }
-  findings.check("ended by", server.deaths, []);
 }
 /** What a real request shows, but for what always differs. An HttpError in place of the runtime's own
  * makes a client's mistake a 400, if the application does not catch it. */
@@ -360,7 +361,7 @@ async function compareEchoes(runtime: Runtime, upstream: string, findings: Findi
   await using server = await Served.start(runtime, "ours", upstream);
   const next = random(7);
   for (const name of Object.keys(RESPONSES).filter((name) => name.startsWith("an echo"))) {
-    for (const size of [0, 5, 9000, 40_000, 300_000, 1_200_000]) {
+    for (const size of [0, 5, 9000, 40_000, 300_000]) {
       const range = name === "an echo of text" ? 128 : 256;
       const bytes = Uint8Array.from({ length: size }, () => next() * range);
       for (const how of ["a length", "chunks", "100-continue"]) {
@@ -468,6 +469,12 @@ async function compareLeaving(runtime: Runtime, upstream: string, findings: Find
     wanted[name] = "canceled";
     using client = await server.connect();
     await client.send(`GET /endless/${encodeURIComponent(name)} HTTP/1.1\r\nHost: a\r\n\r\n`);
+    await client.until(/\r\n\r\n[^]+/);
+  }
+  for (const [name, outcome] of [["all of it", "completed"], ["part of it", "rejected"]]) {
+    wanted[name] = outcome;
+    using client = await server.connect();
+    await client.send(`GET /completed/${encodeURIComponent(name)} HTTP/1.1\r\nHost: a\r\n\r\n`);
     await client.until(/\r\n\r\n[^]+/);
   }
   let told: Record<string, unknown> = {};

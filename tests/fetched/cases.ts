@@ -5,7 +5,7 @@
 
 import { contentOf } from "./contents.ts";
 import { READS, TOUCHES } from "./touched.ts";
-import { ENDLESS, SIGNALS, tell, told } from "./leaving.ts";
+import { ENDLESS, followed, SIGNALS, tell, told } from "./leaving.ts";
 import { attempt, hostOf, type Kit, LOOK, LOOKS, realOf } from "./requests.ts";
 import { BUNS, RESPONSES } from "./responses.ts";
 
@@ -36,6 +36,7 @@ export function application(upstream: string) {
     if (kind === "endless") {
       return new Response(ENDLESS[name]((what) => tell(name, what)) as BodyInit);
     }
+    if (kind === "completed") return followed(name, info);
     if (kind === "told") return Response.json(told);
     if (kind === "upload") {
       let size = 0;

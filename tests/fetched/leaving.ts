@@ -90,5 +90,12 @@ export const ENDLESS: Record<
     }, { highWaterMark: 0 }),
 };
 
+/** A response, whole or without an end, of which the server tells whether the client has got it. */
+// deno-lint-ignore no-explicit-any -- the runtimes differ in what they tell
+export function followed(name: string, info: any): Response {
+  info.completed.then(() => tell(name, "completed"), () => tell(name, "rejected"));
+  return new Response(name === "all of it" ? "all" : ENDLESS.stream(() => {}) as BodyInit);
+}
+
 export const SIGNAL_NAMES = Object.keys(SIGNALS);
 export const ENDLESS_NAMES = Object.keys(ENDLESS);
