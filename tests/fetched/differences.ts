@@ -128,6 +128,9 @@ export const ANSWERS: [why: string, where: Where, names: string[], ours: Partial
   ],
 ];
 
+/** What the reference is not asked for: `Deno.serve` ends the process over such a field. */
+export const UNASKED = ["a control character in a field", "DEL in a field"];
+
 /** Content whose length the reference tells, as its fields or by when it ends, but not the server. */
 export const CHUNKED: [why: string, where: Where, names: string[]][] = [
   ["what is not there at once is not waited for", "Bun", [
