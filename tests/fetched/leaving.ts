@@ -81,6 +81,7 @@ export const ENDLESS: Record<
       note("canceled");
     }
   },
+  "a stream for HEAD": (note) => new ReadableStream({ cancel: () => note("canceled") }),
   "large stream": (note) =>
     new ReadableStream({
       pull(controller) {

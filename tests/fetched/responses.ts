@@ -63,6 +63,8 @@ export const RESPONSES: Record<string, Make> = {
   "no text": () => new Response(""),
   "1 MiB": () => new Response("0123456789abcdef".repeat(65536)),
   "1 MiB beyond ASCII": () => new Response("é€𝄞0123456".repeat(65536)),
+  // Wherever it is cut at an even place, that is within a pair.
+  "pairs of halves": () => new Response("a" + "𝄞".repeat(100_000)),
   "text with a type": () => new Response("<p>", { headers: { "Content-Type": "text/html" } }),
   "text without a type": () => {
     const response = new Response("hello");
