@@ -157,7 +157,7 @@ export const GUESSED = [
 /** What only shows where the content is not to be had but as a stream. */
 export const STREAMED = ["Content-Length that is none", "Content-Length that is wrong"];
 
-const SPREAD = ["throws TypeError", "throws TypeError", "throws TypeError"];
+const REFUSED = ["throws TypeError", "throws TypeError", "throws TypeError"];
 /** What an application sees of a request, where that differs from a real one. */
 export const SIGHTS: [why: string, where: Where, name: string, seen: unknown][] = [
   ["it holds no symbols of Deno's", "Deno", "its own keys", 0],
@@ -167,8 +167,8 @@ export const SIGHTS: [why: string, where: Where, name: string, seen: unknown][] 
     "frozen",
     ["http://a.example:81/", "a.example:81", "some text"],
   ],
-  ["its fields are private, as in Node and Bun", "Deno", "a bare Proxy", SPREAD],
-  ["its fields are private, as in Node and Bun", "Deno", "Object.create", [...SPREAD, true]],
+  ["its fields are private, as in Node and Bun", "Deno", "a bare Proxy", REFUSED],
+  ["its fields are private, as in Node and Bun", "Deno", "Object.create", [...REFUSED, true]],
   [
     "its body is a stream, which is used when it is read",
     "Deno",
@@ -215,7 +215,7 @@ export const SIGHTS: [why: string, where: Where, name: string, seen: unknown][] 
     "Bun's own functions look inside, where there is nothing",
     "Bun",
     "the headers' prototype's methods",
-    SPREAD,
+    REFUSED,
   ],
   [
     "another takes the content over, as Fetch has it; Bun's has two of it",
@@ -234,7 +234,7 @@ export const SIGHTS: [why: string, where: Where, name: string, seen: unknown][] 
     true,
   ]],
   ["content of another type is read nevertheless, as Fetch has it", "Bun", "formData first", [
-    [false, true, "throws HttpError", true, true, ...SPREAD, ...SPREAD],
+    [false, true, "throws HttpError", true, true, ...REFUSED, ...REFUSED],
     ["throws TypeError", "new", true],
   ]],
   [
