@@ -963,9 +963,9 @@ async function* whenThere(bytes: Promise<Uint8Array>): AsyncIterable<Uint8Array>
 /** Bun estimates the size of a response, of which a stream is no part, but its status text and whatever
  * else somebody has added are. */
 function bunHolds(): typeof heldContent {
-  const { estimateShallowMemoryUsageOf: sizeOf } = process.getBuiltinModule("bun:jsc") as {
-    estimateShallowMemoryUsageOf?(value: object): number;
-  };
+  type Jsc = { estimateShallowMemoryUsageOf?(value: object): number };
+  const { estimateShallowMemoryUsageOf: sizeOf } =
+    (process.getBuiltinModule("bun:jsc") ?? {}) as Jsc;
   const { peek } = Bun as unknown as { peek<T>(promise: Promise<T>): T | Promise<T> };
   const empty = sizeOf?.(new Response(new ReadableStream())) ?? 0;
   const isSound = empty > 0 && sizeOf!(new Response("12345")) === empty + 5 &&
@@ -1972,6 +1972,12 @@ class Body {
 const utf8 = new TextDecoder();
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
 
+/** A promise that may be left alone: that what nobody waits for has failed must not end the process. */
+function unheeded<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
 const REMOTE_ADDRS = new WeakMap<Connection, FetchInfo["remoteAddr"]>();
 
 /** The request that a handler gets. */
@@ -2068,16 +2074,25 @@ class IncomingRequest implements HttpRequest {
     }
     return this.#stream;
   }
-  async bytes(): Promise<Uint8Array<ArrayBuffer>> {
+  bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return unheeded(this.#bytes());
+  }
+  async #bytes(): Promise<Uint8Array<ArrayBuffer>> {
     this.#use();
     const whole = this.content.whole();
     return whole === undefined ? await this.content.collect() : new Uint8Array(whole);
   }
-  async text(): Promise<string> {
+  text(): Promise<string> {
+    return unheeded(this.#text());
+  }
+  async #text(): Promise<string> {
     this.#use();
     return utf8.decode(this.content.whole() ?? await this.content.collect());
   }
-  async json(): Promise<unknown> {
+  json(): Promise<unknown> {
+    return unheeded(this.#json());
+  }
+  async #json(): Promise<unknown> {
     this.#use();
     const bytes = this.content.whole() ?? await this.content.collect();
     try {
@@ -2125,7 +2140,7 @@ class IncomingRequest implements HttpRequest {
   get completed(): Promise<void> {
     if (this.#completion === undefined) {
       this.#completion = Promise.withResolvers();
-      this.#completion.promise.catch(() => {}); // That nobody looks at it is no mistake.
+      void unheeded(this.#completion.promise);
       if (this.#outcome !== undefined) this.#complete(this.#outcome.failure);
     }
     return this.#completion.promise;
@@ -2293,17 +2308,22 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
   }
   json(): Promise<unknown> {
     if (this.#own === undefined) return this.#content.json();
-    return this.#own.json().catch((cause) => {
-      throw cause instanceof SyntaxError ? new HttpError(400, "Invalid JSON", { cause }) : cause;
-    });
+    return unheeded(
+      this.#own.json().catch((cause) => {
+        throw cause instanceof SyntaxError ? new HttpError(400, "Invalid JSON", { cause }) : cause;
+      }),
+    );
   }
-  async arrayBuffer(): Promise<ArrayBuffer> {
-    return (await this.bytes()).buffer;
+  arrayBuffer(): Promise<ArrayBuffer> {
+    return unheeded(this.bytes().then(({ buffer }) => buffer));
   }
-  async blob(): Promise<Blob> {
-    return new Blob([await this.bytes()], { type: this.#type });
+  blob(): Promise<Blob> {
+    return unheeded(this.bytes().then((bytes) => new Blob([bytes], { type: this.#type })));
   }
-  async formData(): Promise<FormData> {
+  formData(): Promise<FormData> {
+    return unheeded(this.#formData());
+  }
+  async #formData(): Promise<FormData> {
     const bytes = await this.bytes();
     try {
       return await new Response(bytes, { headers: { "Content-Type": this.#type } }).formData();
@@ -2614,9 +2634,6 @@ function encodeRefusal(error: HttpError, now: Now, method: string, fields = ""):
 /** How many bytes content has. */
 function sizeOf(content: string | Uint8Array): number {
   return typeof content === "string" ? Buffer.byteLength(content) : content.length;
-}
-function isHighSurrogate(unit: number): boolean {
-  return unit >= 0xd800 && unit < 0xdc00;
 }
 
 /** Whether a response with this status can have content (9110 §6.4.1). */
@@ -3641,9 +3658,8 @@ class HttpConnection implements Patience {
     await this.#output.flush();
     const buffer = takeBuffer(TEXT_SIZE);
     for (let at = 0; at < text.length;) {
-      let end = at + TEXT_SIZE;
-      if (isHighSurrogate(text.charCodeAt(end - 1))) end++; // Both halves make one character.
-      const { read, written } = encoder.encodeInto(text.substring(at, end), buffer);
+      // Half of a pair of surrogates at the end does not fit: it comes with the next piece.
+      const { read, written } = encoder.encodeInto(text.substring(at, at + TEXT_SIZE), buffer);
       at += read;
       this.#output.put(buffer.subarray(0, written));
       await this.#output.flush();

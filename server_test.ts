@@ -29,6 +29,7 @@ import { FakeClock } from "./tests/clock.ts";
 import { CUT_OFF } from "./tests/cutoff.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
+import { FETCHED } from "./tests/fetched.ts";
 import { runCases, runHeads } from "./tests/fuzz.ts";
 import { GREEDY } from "./tests/greedy.ts";
 import { HOSTILE } from "./tests/hostile.ts";
@@ -1619,7 +1620,7 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY];
-const OTHERS = [...EXAMPLES, ...APPS, ...PROXIED, ...PACKAGE, ...BROWSED, ...COMPARED];
+const OTHERS = [EXAMPLES, APPS, FETCHED, PROXIED, PACKAGE, BROWSED, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {
   for (const scenario of [...CASES, ...OTHERS]) {

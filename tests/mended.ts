@@ -1154,6 +1154,35 @@ Deno.test("what was wrong with the content is told whoever has read it, and wrap
   }
 });
 
+Deno.test("content that is asked for and not waited for ends no process", async () => {
+  const kinds = ["text", "bytes", "json", "arrayBuffer", "blob", "formData"] as const;
+  const lost: unknown[] = [];
+  const note = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    lost.push(event.reason);
+  };
+  globalThis.addEventListener("unhandledrejection", note);
+  for (const kind of kinds) {
+    for (const content of ["x\r\n", "1\r\n"]) { // malformed, and never whole
+      const server = start({
+        fetch(request) {
+          void request[kind]();
+          return new Response("early");
+        },
+      });
+      const client = server.connect();
+      client.send(`POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n${content}`);
+      await client.until(() => client.text.includes("early"));
+      client.reset();
+      await client.until(() => client.closed);
+      await server.shutdown(0);
+    }
+  }
+  await pause(10);
+  globalThis.removeEventListener("unhandledrejection", note);
+  assertEquals(lost, []);
+});
+
 Deno.test("info.completed settles as the answer does", async () => {
   const outcomes: Record<string, string> = {};
   const app: FetchApplication = {
