@@ -35,7 +35,7 @@ import { parseArgs } from "node:util";
 // ─────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Answers one request. It may throw: an {@linkcode HttpError} is answered with its status, anything
- * else with 500 and a log entry. */
+ * else with 500 and a log entry. What takes a `Request` is a {@linkcode FetchApplication}. */
 export type Handler = (
   request: HttpRequest,
 ) => HttpResponse | Response | Promise<HttpResponse | Response>;
@@ -1016,8 +1016,8 @@ export class HttpError extends Error {
     this.name = "HttpError";
     this.status = status;
   }
-  /** The answer as a `Response`: what Hono asks an error for, so that it is not taken for a mistake of
-   * the application. */
+  /** The answer as a `Response`, with the message alone as its text: what Hono asks an error for, so that
+   * it is not taken for a mistake of the application. */
   getResponse(): Response {
     const headers = { "Content-Type": TEXT_TYPE, "X-Content-Type-Options": "nosniff" };
     return new Response(this.message, { status: this.status, headers });
@@ -1225,7 +1225,6 @@ export class HeadParser {
         case TARGET_QUERY:
           while (i < stop && (CLASS[bytes[i]] & QUERY) !== 0) i++;
           if (i === stop) break;
-          state = TARGET_END;
           // falls through
         case TARGET_END:
           if (bytes[i] !== SPACE || i === start + this.#methodEnd + 1) {
@@ -1530,8 +1529,8 @@ export interface HttpRequest {
   text(): Promise<string>;
   /** The content as JSON. Rejects with an {@linkcode HttpError} 400 when it is not JSON in UTF-8. */
   json(): Promise<unknown>;
-  /** The same request for applications written for Fetch, which has the same content: one of the two can
-   * read it. Throws an {@linkcode HttpError} 501 for a method and 400 for a host that the runtime's
+  /** The same request for what was written for Fetch, and for forms: `request.toFetch().formData()`. It
+   * has the same content: one of the two can read it. Throws an {@linkcode HttpError} 501 for a method and 400 for a host that the runtime's
    * Fetch refuses. GET and HEAD have no content there. A form that can't be read, and JSON, rejects as
    * {@linkcode json} does. */
   toFetch(): Request;
@@ -2360,7 +2359,7 @@ function fetchMethod(method: string): string {
     known = new Request(SAMPLE_URL, { method }).method;
   } catch { /* It is forbidden, as TRACE is. */ }
   if (known === method) return method;
-  throw new HttpError(501, "The method is not one for Fetch"); // Bun would make another of it.
+  throw new HttpError(501, `Fetch has no method ${method} here`); // Bun would make another of it.
 }
 
 /** The last authority of which a URL was made that remains as it is. */
@@ -2399,8 +2398,8 @@ export interface HttpResponse {
    * message belong to the server, but for two: `Content-Length` says how long a streamed body will be,
    * and `Connection: close` is obeyed. */
   headers?: Record<string, string | string[]>;
-  /** Text is sent as UTF-8, and as `text/plain; charset=utf-8` unless `headers` say otherwise. Other
-   * content that has no type gets `X-Content-Type-Options: nosniff`, lest browsers run it as a page.
+  /** Text is sent as UTF-8, and as `text/plain; charset=utf-8` unless `headers` say otherwise; bytes that
+   * are UTF-8 likewise. Other content that has no type, streams too, gets `X-Content-Type-Options: nosniff`, lest browsers run it as a page.
    * A stream is pulled no faster than the client takes it, and canceled when the client leaves. Its
    * length is told if `Content-Length` says it, or all of it is there at once; else it is sent in
    * chunks. Its pieces may be text or bytes. */
@@ -2564,7 +2563,8 @@ async function gather(source: Source): Promise<Uint8Array | Source> {
   const pieces: Uint8Array[] = [];
   for (let size = 0, steps = 0; size < GATHERED && steps < STEPS_A_TURN; steps++) {
     const next = source.next();
-    if (!await settlesAtOnce(next)) return sourceAfter(pieces, next, source);
+    const isPatient = source.part !== undefined; // A file that is not there has no bytes either.
+    if (!isPatient && !await settlesAtOnce(next)) return sourceAfter(pieces, next, source);
     const { done, value } = await next;
     if (done) return pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, size);
     const piece = bytesOf(value);
@@ -2682,7 +2682,7 @@ function fetchBody(response: Response): HttpResponse["body"] {
 function checkKeys(response: object): void {
   const stray = Object.keys(response).find((key) => !/^(status|headers|body)$/.test(key));
   if (stray === undefined) return;
-  throw new ResponseError(`A response has no '${stray}': for JSON, return Response.json(…)`);
+  throw new ResponseError(`A response has no '${stray}': for JSON, return Response.json(...)`);
 }
 /** Content of which nobody says what it is would be guessed by browsers, and run if it looks like it. */
 function addType(reply: Reply): void {
@@ -3536,7 +3536,7 @@ class HttpConnection implements Patience {
     }
     if (isSource(reply.content)) {
       this.#source = reply.content;
-      const mayBeWhole = reply.length === undefined || reply.isFetch;
+      const mayBeWhole = !reply.length || reply.isFetch;
       if (mayBeWhole && head.method !== "HEAD" && allowsContent(reply.status)) {
         return this.#sendGathered(reply, reply.content, request);
       }

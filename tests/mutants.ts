@@ -19,7 +19,7 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^const (CLASS|LOWER_CASE) = /, /257\);$/, "there is no such byte"],
   [/^for \(let byte = 0; byte < 256;/, /<= 256|257/, "there is no such byte"],
   [/^for \(let byte = 0; byte < 256;/, /= 1;/, "NUL is part of nothing"],
-  [/^const REQUEST_LINE_LF = /, /11;$/, "a state by another number"],
+  [/^const FIELD_LF = 11, HEAD_LF = /, /13;$/, "a state by another number"],
   [/^const LOWER_CASE = /, /255\);$/, "nothing is no letter of a name, as 0xff is none"],
   [/^const KNOWN_TEXTS: /, /"x"/, "the bytes that it would have been read from are NUL"],
   [/^const size = to - from;$/, /\+/, "a text is remembered less often, or elsewhere"],
