@@ -29,14 +29,14 @@ async function ask(port: number, path: string, body?: string): Promise<[number, 
   return [response.status, await response.text()];
 }
 
-/** The first example that serves, of those in the README's chapter about the library. */
-async function readmeExample(): Promise<string> {
-  const [, chapter] = (await Deno.readTextFile("README.md")).split("\n## As a library\n");
+/** The first example that serves, of those in a chapter of the README. */
+async function readmeExample(title: string): Promise<string> {
+  const [, chapter] = (await Deno.readTextFile("README.md")).split(`\n## ${title}\n`);
   const blocks = Array.from(chapter.split("\n## ")[0].matchAll(/^```ts\n([^]*?)^```$/gm));
   const example = blocks.map(([, code]) => code).find((code) => code.includes("serve("));
-  assert(example !== undefined, "README.md has an example of the library");
+  assert(example !== undefined, `README.md has no example in ${title}`);
   assertMatch(example, /\bport: \d+/);
-  return example.replace(/\bport: \d+/, "port: 0");
+  return example.replace(/\bport: \d+/g, "port: 0");
 }
 
 export const PACKAGE: Scenario[] = [
@@ -57,7 +57,7 @@ export const PACKAGE: Scenario[] = [
 
   ["the README's example of the library", async (runtime) => {
     await using folder = await Folder.create();
-    await using server = await start(runtime, folder, await readmeExample());
+    await using server = await start(runtime, folder, await readmeExample("As a library"));
     const { port } = server;
     assertEquals(await ask(port, "/ping"), [200, "pong\n"]);
     assertEquals(await ask(port, "/sum", "[1, 2, 3]"), [200, "6\n"]);
@@ -67,6 +67,15 @@ export const PACKAGE: Scenario[] = [
     assertEquals(await ask(port, "/count"), [200, "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n"]);
     assertEquals(await ask(port, "/none"), [404, "Not here\n"]);
     assertEquals(await ask(port, "/ping"), [200, "pong\n"]);
+  }],
+
+  ["the README's example of an application written for Fetch", async (runtime) => {
+    await using folder = await Folder.create();
+    const hono = runtime.name === "Deno" ? "npm:hono@4" : "hono@4";
+    const example = await readmeExample("Applications written for Fetch");
+    await using server = await start(runtime, folder, example.replace('"hono"', `"${hono}"`));
+    assertEquals(await ask(server.port, "/"), [200, "Hello, 127.0.0.1\n"]);
+    assertEquals(await ask(server.port, "/none"), [404, "404 Not Found"]);
   }],
 
   ["bun build --compile makes one binary of it all", async (runtime) => {
