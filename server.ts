@@ -947,8 +947,9 @@ function denoHolds(): typeof heldContent {
   const sample = symbol && bodyOf(new Response("sample"));
   if (sample?.body !== "sample" || sample.consumed !== false) return () => undefined;
   return (response) => {
+    if (Object.getPrototypeOf(response) !== Response.prototype) return undefined;
     try {
-      const held = bodyOf(response);
+      const held = Object.hasOwn(response, "body") ? undefined : bodyOf(response);
       if (held?.consumed !== false) return undefined;
       held.consumed = true;
       return held.body;
@@ -1665,9 +1666,10 @@ class Input {
     return count;
   }
   /** Reads on, as far as there is room, only to notice that the client has left: then `gone` is
-   * called. What is read is for whoever reads next. */
-  watch(gone: (error?: unknown) => void): void {
-    if (this.#ahead !== undefined || this.end - this.start === this.#largest) return;
+   * called. What is read is for whoever reads next. False if there is no room. */
+  watch(gone: (error?: unknown) => void): boolean {
+    if (this.#ahead !== undefined) return true;
+    if (this.end - this.start === this.#largest) return false;
     const ahead = this.#ahead = Promise.resolve(this.#connection.read(this.#space()));
     ahead.then((count) => {
       if (count === null) return gone();
@@ -1676,6 +1678,7 @@ class Input {
       this.#ahead = undefined;
       this.watch(gone);
     }, gone);
+    return true;
   }
   /** The read that nobody waits for yet. */
   get ahead(): Promise<number | null> | undefined {
@@ -1990,6 +1993,7 @@ class IncomingRequest implements HttpRequest {
   #stream: ReadableStream<Uint8Array<ArrayBuffer>> | null | undefined;
   #used = false;
   #abort: AbortController | undefined;
+  #isTold = false;
   #completion: PromiseWithResolvers<void> | undefined;
   #outcome: { failure: unknown } | undefined;
   #gone: unknown;
@@ -2047,6 +2051,11 @@ class IncomingRequest implements HttpRequest {
     return known;
   }
   get signal(): AbortSignal {
+    this.#isTold = true;
+    return this.leaving;
+  }
+  /** The same, if it is not the application that asks. */
+  get leaving(): AbortSignal {
     if (this.#abort === undefined) {
       this.#abort = new AbortController();
       if (this.#gone !== undefined) this.#abort.abort(this.#gone);
@@ -2120,7 +2129,7 @@ class IncomingRequest implements HttpRequest {
   }
   /** Throws if a handler may have ended its answer early, since it was told that the client has gone. */
   throwIfTold(): void {
-    if (this.#abort !== undefined && this.isGone) throw this.#gone;
+    if (this.#isTold && this.isGone) throw this.#gone;
   }
   /** Whether a handler failed with this only because the client has gone. */
   isReason(error: unknown): boolean {
@@ -2217,6 +2226,10 @@ class FetchHeaders {
     if (cookie !== null) own.set("cookie", cookie); // Of several lines, Deno makes a list with commas.
     return own;
   }
+  /** Stands for these from now on, so that what is done to the one is done to both. */
+  adopt(own: Headers): void {
+    this.#own = own;
+  }
   get(name: string): string | null {
     return this.#isSimple(name) ? this.#headers.get(name) : this[OWN].get(name);
   }
@@ -2249,7 +2262,7 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
   readonly #method: string;
   readonly #hasContent: boolean;
   #url: string | undefined;
-  #headers: Headers | undefined;
+  #headers: FetchHeaders | undefined;
   #own: Request | undefined;
 
   constructor(request: IncomingRequest, method: string) {
@@ -2264,16 +2277,17 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
     return this.#own ??= this.#make();
   }
   #make(): Request {
-    const { signal, isUsed } = this.#request;
+    const { isUsed } = this.#request;
     const isStreamed = this.#hasContent && !isUsed;
     const init = {
       method: this.#method,
       headers: this.headers,
       body: isStreamed ? this.#request.body : this.#hasContent ? "used" : null,
-      signal,
+      signal: this.#request.leaving,
       duplex: "half",
     } as RequestInit;
     const own = new Request(this.url, init);
+    this.#headers!.adopt(own.headers);
     if (this.#hasContent && isUsed) void own.text();
     return own;
   }
@@ -2284,7 +2298,8 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
     return this.#url ??= normalUrl(this.#request);
   }
   get headers(): Headers {
-    return this.#headers ??= new FetchHeaders(this.#request.headers) as unknown as Headers;
+    this.#headers ??= new FetchHeaders(this.#request.headers);
+    return this.#headers as unknown as Headers;
   }
   get signal(): AbortSignal {
     return this.#request.signal;
@@ -2496,6 +2511,7 @@ function isFetchHeaders(headers: object): headers is Headers {
 
 /** Where the pieces of a streamed response come from. */
 interface Source {
+  /** A promise that may be left alone. What it brings may be changed once the next one is asked for. */
   next(): Promise<{ done?: boolean; value?: Piece }>;
   /** Nobody wants the rest. Whether that can be done properly is of no more interest. */
   cancel(reason?: unknown): Promise<void>;
@@ -2508,13 +2524,13 @@ function sourceOf(stream: Streamed): Source {
     if (stream.locked) throw new ResponseError(ALREADY_READ);
     const reader = stream.getReader();
     return {
-      next: () => reader.read(),
+      next: () => unheeded(reader.read()),
       cancel: (reason) => reader.cancel(reason).catch(() => {}),
     };
   }
   const iterator = stream[Symbol.asyncIterator]();
   return {
-    next: () => iterator.next(),
+    next: () => unheeded(Promise.resolve(iterator.next())),
     cancel: async () => {
       try {
         await iterator.return?.();
@@ -2568,8 +2584,8 @@ async function gather(source: Source): Promise<Uint8Array | Source> {
     const { done, value } = await next;
     if (done) return pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, size);
     const piece = bytesOf(value);
-    pieces.push(piece);
     size += piece.length;
+    pieces.push(size < GATHERED ? new Uint8Array(piece) : piece);
   }
   return sourceAfter(pieces, undefined, source);
 }
@@ -3263,7 +3279,7 @@ class HttpConnection implements Patience {
         const request = new IncomingRequest(head, content, this.#connection, () => this.watch());
         this.#request = request;
         this.#awaitNothing();
-        log.debug?.(`Processing ${head.method} ${head.target}...${this.#from()}`);
+        log.debug?.(`Processing ${head.method} ${visible(head.target)}...${this.#from()}`);
         let response: HttpResponse | Response;
         try {
           const returned = handler(request);
@@ -3422,7 +3438,7 @@ class HttpConnection implements Patience {
   watch(): void {
     const request = this.#request;
     if (this.#awaits !== undefined || request === undefined) return;
-    this.#input.watch((error) => {
+    const isSeen = this.#input.watch((error) => {
       if (error !== undefined) return this.giveUp(LEFT, error);
       if (this.#request !== request) return;
       // It may have left, or only have sent all that it wanted to: then it gets its answer, and a
@@ -3431,6 +3447,9 @@ class HttpConnection implements Patience {
       this.#leftAt = this.#shared.clock.now();
       if (this.#source !== undefined && this.#writeBy === Infinity) this.writing();
     });
+    // Behind what it has sent ahead, its end can't be seen: so it may have left long ago.
+    if (isSeen || this.#leftAt < Infinity) return;
+    this.#leftAt = this.#shared.clock.now() + Math.max(0, this.#idleTime - LINGER_TIME);
   }
 
   // Reading
@@ -3486,7 +3505,9 @@ class HttpConnection implements Patience {
     const { failure } = request.content;
     // Whoever reads the content for the handler, as `fetch` does, may wrap what was wrong with it.
     const isWrapped = failure instanceof HttpError && !(thrown instanceof HttpError);
-    const error = isWrapped ? failure : thrown;
+    const error = isWrapped
+      ? new HttpError(failure.status, failure.message, { cause: thrown })
+      : thrown;
     const expected = error instanceof HttpError;
     request.hasFailed = true;
     if (expected) this.#reason = visible(error.message) + because(error);
@@ -3558,8 +3579,7 @@ class HttpConnection implements Patience {
       reply = this.#failureReply(error, request);
     }
     if (this.#closed) throw new Error(CLOSED);
-    const { content } = request; // of which the stream may have been made
-    this.#persists &&= content.complete || content.isWorthSkipping;
+    if (request.content.failure !== undefined) this.#persists = false; // The stream was made of it.
     await this.#sendReply(reply, request);
   }
   #sendReply(reply: Reply, request: IncomingRequest): Promise<void> | undefined {
@@ -3690,7 +3710,7 @@ class HttpConnection implements Patience {
         // What is there leaves together; but nothing waits for what is not.
         const isMuch = this.#output.length >= GATHERED;
         if (isMuch || !await settlesAtOnce(next)) await this.#output.flush();
-        if (request.isGone) this.writing();
+        if (request.isGone && this.#writeBy === Infinity) this.writing();
         const { done, value: piece } = await next;
         if (this.#closed) throw new Error(CLOSED);
         if (done) break;
@@ -3698,6 +3718,7 @@ class HttpConnection implements Patience {
         if (value.length === 0) continue; // A chunk of no bytes would be the last.
         if (this.#sent + value.length > (length ?? Infinity)) break;
         this.#sent += value.length;
+        this.written();
         if (chunked) {
           const line = `${value.length.toString(16)}\r\n`;
           if (!this.#output.putAscii(line)) await this.#sendBytes(encoder.encode(line));
@@ -3727,7 +3748,11 @@ class HttpConnection implements Patience {
   /** As much as was promised has been sent: it may take the stream as long as it likes to end. */
   async #expectEnd(source: Source, request: IncomingRequest): Promise<void> {
     try {
-      if ((await source.next()).done) return;
+      for (;;) {
+        const { done, value } = await source.next();
+        if (done) return;
+        if (bytesOf(value).length > 0) break;
+      }
       throw new ResponseError("A streamed body is longer than its Content-Length");
     } catch (error) {
       this.#noteMistake(error, request);
@@ -3771,8 +3796,8 @@ class HttpConnection implements Patience {
     else await writeAll(this.#connection, answer);
   }
 
-  // Logging. A head that was parsed needs no escaping: all of its request line is visible ASCII, and
-  // none of it a quote.
+  // Logging. All of a request line that was parsed is visible ASCII, and none of it a quote; but a query
+  // may have backslashes.
 
   /** Method and target of the request in hand, as far as they are known. */
   #seen(): { method: string; target: string } {
@@ -3791,7 +3816,7 @@ class HttpConnection implements Patience {
     const answer = `${this.#status || "-"} ${this.#sent} ${milliseconds} ms`;
     const reason = this.#reason && `: ${this.#reason}`;
     this.#reason = "";
-    info(`${this.#peer} "${method} ${target} ${protocol}" ${answer}${reason}`);
+    info(`${this.#peer} "${method} ${visible(target)} ${protocol}" ${answer}${reason}`);
   }
   /** Something that happened to the connection. */
   #note(what: string): void {
@@ -3801,7 +3826,7 @@ class HttpConnection implements Patience {
   #noteRefusal(error: HttpError): void {
     this.#isNoted = true;
     const { method, target } = this.#seen();
-    const line = `${this.#peer} "${`${method} ${target}`.trim()}" ${error.status}`;
+    const line = `${this.#peer} "${`${method} ${visible(target)}`.trim()}" ${error.status}`;
     this.#shared.notes.add(
       "info",
       `Requests refused with ${error.status}`,
@@ -3817,7 +3842,7 @@ class HttpConnection implements Patience {
   }
   /** What a handler did wrong. */
   #noteMistake(error: unknown, { method, target }: HttpRequest, where = ""): void {
-    const what = `${where}${method} ${target}${this.#from()}: ${describe(error)}`;
+    const what = `${where}${method} ${visible(target)}${this.#from()}: ${describe(error)}`;
     this.#shared.notes.add("error", "Errors of handlers", what);
   }
 }

@@ -41,7 +41,7 @@ function recorder() {
   return { all, debug, info, error, log: log satisfies Logger };
 }
 /** Sends it on a new connection, and returns the answers once the server wants more or ends. */
-async function ask(handler: Handler, send: string, options: ServeOptions = {}) {
+async function ask(handler: Handler | FetchApplication, send: string, options: ServeOptions = {}) {
   await using server = start(handler, options);
   const client = server.connect();
   client.send(send);
@@ -1259,4 +1259,229 @@ Deno.test("content without a type is never for browsers to guess", async () => {
   const headers = { "Content-Type": "text/html" };
   const [page] = await ask(() => ({ headers, body: "<p>" }), get());
   assertEquals(field(page, "content-type"), "text/html");
+});
+
+Deno.test("a stream that fails while its client takes nothing ends no process", async () => {
+  const lost: unknown[] = [];
+  const note = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    lost.push(event.reason);
+  };
+  globalThis.addEventListener("unhandledrejection", note);
+  const rows = [[10, 1], [40_000, 1], [40_000, 2], [20_000, 2], [70_000, 1]];
+  for (const [size, count] of rows) {
+    for (const leave of ["reset", "end"] as const) {
+      const body = {
+        async *[Symbol.asyncIterator]() {
+          for (let i = 0; i < count; i++) yield new Uint8Array(size);
+          await pause(20);
+          throw new Error("upstream reset");
+        },
+      };
+      const server = start(() => ({ body }));
+      const client = server.connect();
+      client.stalled = true;
+      client.send(get());
+      await pause(60);
+      client[leave]();
+      await pause(10);
+      await server.shutdown(0);
+    }
+  }
+  globalThis.removeEventListener("unhandledrejection", note);
+  assertEquals(lost, []);
+});
+
+Deno.test("a piece is sent as it was when it came, though its memory is used again", async () => {
+  for (const size of [4, 1000, 20_000, 40_000]) {
+    for (const wait of [0, 1]) {
+      const body = {
+        async *[Symbol.asyncIterator]() {
+          const buffer = new Uint8Array(size);
+          for (const letter of "ABCDE") {
+            buffer.fill(letter.charCodeAt(0));
+            yield buffer;
+            buffer.fill(120);
+            if (wait > 0) await pause(wait);
+          }
+        },
+      };
+      const [received] = await ask(() => ({ body }), get());
+      const whole = [..."ABCDE"].map((letter) => letter.repeat(size)).join("");
+      assert(received.body === whole, `${size}, ${wait}: ${received.body.slice(0, 20)}`);
+    }
+  }
+});
+
+Deno.test("header fields that are changed are those of every request that is made of it", async () => {
+  const changes: Record<string, (request: Request) => unknown> = {
+    "before": () => {},
+    "after its body": (request) => request.body,
+    "after a clone": (request) => request.clone(),
+    "after a copy": (request) => new Request(request.clone()),
+  };
+  for (const [when, before] of Object.entries(changes)) {
+    const [{ body }] = await ask({
+      async fetch(request) {
+        before(request);
+        request.headers.delete("authorization");
+        request.headers.set("x-user", "admin");
+        const copies = [request, request.clone(), new Request(request)];
+        await request.body?.cancel().catch(() => {});
+        const seen = copies.map(({ headers }) =>
+          `${headers.get("authorization")} ${headers.get("x-user")}`
+        );
+        return Response.json(seen);
+      },
+    }, post("hello", "Authorization: secret\r\n"));
+    assertEquals(JSON.parse(body), ["null admin", "null admin", "null admin"], when);
+  }
+});
+
+Deno.test("a client that ends its side gets its answer, unless the application asked for that", async () => {
+  const apps: Record<string, (request: Request) => Response | Promise<Response>> = {
+    clone: async (request) => {
+      request.clone();
+      await pause(20);
+      return new Response(new Blob(["whole"]));
+    },
+    stream: async (request) => {
+      request.clone();
+      await pause(20);
+      return new Response(ReadableStream.from(generate(["who", "le"], 5)));
+    },
+  };
+  for (const [name, fetch] of Object.entries(apps)) {
+    const server = start({ fetch });
+    const client = server.connect();
+    client.send(get());
+    client.end();
+    await client.until(() => client.closed);
+    const [{ body }] = parseResponses(client.text, ["GET"], true);
+    assertEquals(body, "whole", name);
+    await server.shutdown(0);
+  }
+});
+
+Deno.test("a stream of nothing does not outlive its client", async () => {
+  using clock = new FakeClock();
+  let isCanceled = false;
+  const server = start(() => ({
+    body: {
+      async *[Symbol.asyncIterator]() {
+        try {
+          yield "first";
+          for (;;) {
+            await pause(300);
+            yield "";
+          }
+        } finally {
+          isCanceled = true;
+        }
+      },
+    },
+  }), { idleTimeout: 2 });
+  const client = server.connect();
+  client.send(get());
+  await clock.advance(1);
+  client.end();
+  await clock.advance(5);
+  assert(isCanceled && client.closed);
+  await stop(server, clock);
+});
+
+Deno.test("a client that hides behind what it sent ahead holds no permit for ever", async () => {
+  using clock = new FakeClock();
+  const server = start(({ path }) => path === "/stuck" ? new Promise<never>(() => {}) : {}, {
+    maxConnections: 2,
+    idleTimeout: 5,
+  });
+  for (let i = 0; i < 2; i++) {
+    const stuck = server.connect();
+    stuck.send(get("/stuck") + "x".repeat(20_000));
+    stuck.end();
+  }
+  await clock.advance(1);
+  const other = server.connect();
+  other.send(get());
+  await clock.advance(7);
+  assertMatch(other.text, /^HTTP\/1\.1 200 /);
+  await stop(server, clock);
+});
+
+Deno.test("an upload that is sent back in pieces keeps its connection", async () => {
+  const server = start({ fetch: (request) => new Response(request.body) });
+  const client = server.connect();
+  client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n");
+  for (const piece of ["abc", "def"]) {
+    await client.settled();
+    client.send(piece);
+  }
+  await client.settled();
+  client.send(get());
+  await client.settled();
+  const received = parseResponses(client.text, ["POST", "GET"], false);
+  assertEquals(received.map(({ body }) => body), ["abcdef", ""]);
+  await server.shutdown(0);
+});
+
+Deno.test("whatever `for await` takes is a body, and is asked once for each piece", async () => {
+  let asked = 0;
+  const pieces = (wrap: (result: IteratorResult<string>) => unknown) => ({
+    [Symbol.asyncIterator]() {
+      let left = 3;
+      return {
+        next: () => wrap(left-- > 0 ? { value: `${left}` } : { done: true, value: undefined }),
+      };
+    },
+  });
+  const lazy = (result: IteratorResult<string>) => ({
+    then(resolve: (result: unknown) => void) {
+      asked++;
+      resolve(result);
+    },
+  });
+  for (const wrap of [lazy, (result: IteratorResult<string>) => result]) {
+    const [{ body }] = await ask(() => ({ body: pieces(wrap) as never }), get());
+    assertEquals(body, "210");
+  }
+  assertEquals(asked, 4);
+});
+
+Deno.test("a Response whose body somebody has replaced is sent with that", async () => {
+  class Mine extends Response {
+    override get body() {
+      return new Response("other").body;
+    }
+  }
+  const own = Object.defineProperty(new Response("first"), "body", { value: null });
+  assertEquals((await ask(() => new Mine("first"), get()))[0].body, "other");
+  assertEquals((await ask(() => own, get()))[0].body, "");
+});
+
+Deno.test("a backslash in a query does not end what the log quotes", async () => {
+  const { info, log } = recorder();
+  await ask(() => ({}), get("/?\\") + "GET /?\\ HTTP/2.0\r\nHost: a\r\n\r\n", { log });
+  const lines = info.filter((line) => line.includes("GET"));
+  assertEquals(lines.length, 2);
+  for (const line of lines) assertMatch(line, /"GET \/\?\\x5c[^"\\]*" (200|505)/);
+});
+
+Deno.test("an empty piece behind the promised length is no mistake", async () => {
+  const { error, log } = recorder();
+  const headers = { "Content-Length": "3" };
+  const [{ body }] = await ask(() => ({ headers, body: generate(["abc", ""]) }), get(), { log });
+  assertEquals([body, error], ["abc", []]);
+});
+
+Deno.test("what a handler threw after its content had failed is in the log", async () => {
+  const { info, log } = recorder();
+  const handler: Handler = async (request) => {
+    await request.text().catch(() => {});
+    throw new Error("db down");
+  };
+  const send = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n";
+  const [{ status }] = await ask(handler, send, { log, maxBodySize: 10 });
+  assertEquals(status, 413);
+  assert(info.some((line) => line.includes("db down")), info.join("\n"));
 });
