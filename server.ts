@@ -1605,7 +1605,7 @@ function isSameName(fields: string, at: number, name: string): boolean {
 
 /** Buffers of the sizes that are in constant use. */
 const SPARE = new Map<number, Buffer[]>(
-  [INPUT_SIZE, INPUT_KEPT, SMALL_OUTPUT_SIZE, MEDIUM_OUTPUT_SIZE, OUTPUT_SIZE, TEXT_SIZE]
+  [INPUT_SIZE, INPUT_KEPT, SMALL_OUTPUT_SIZE, MEDIUM_OUTPUT_SIZE, GATHERED, OUTPUT_SIZE, TEXT_SIZE]
     .map((size) => [size, []]),
 );
 function takeBuffer(size: number): Buffer {
@@ -2511,7 +2511,7 @@ function isFetchHeaders(headers: object): headers is Headers {
 
 /** Where the pieces of a streamed response come from. */
 interface Source {
-  /** A promise that may be left alone. What it brings may be changed once the next one is asked for. */
+  /** What it brings may be changed once the next one is asked for. */
   next(): Promise<{ done?: boolean; value?: Piece }>;
   /** Nobody wants the rest. Whether that can be done properly is of no more interest. */
   cancel(reason?: unknown): Promise<void>;
@@ -2524,13 +2524,13 @@ function sourceOf(stream: Streamed): Source {
     if (stream.locked) throw new ResponseError(ALREADY_READ);
     const reader = stream.getReader();
     return {
-      next: () => unheeded(reader.read()),
+      next: () => reader.read(),
       cancel: (reason) => reader.cancel(reason).catch(() => {}),
     };
   }
   const iterator = stream[Symbol.asyncIterator]();
   return {
-    next: () => unheeded(Promise.resolve(iterator.next())),
+    next: () => Promise.resolve(iterator.next()), // which may give no promise
     cancel: async () => {
       try {
         await iterator.return?.();
@@ -2574,20 +2574,25 @@ function bytesOf(piece: unknown): Uint8Array {
   return new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
 }
 
-/** What a source has at once: all its bytes, or another source that has them before the rest. */
-async function gather(source: Source): Promise<Uint8Array | Source> {
-  const pieces: Uint8Array[] = [];
-  for (let size = 0, steps = 0; size < GATHERED && steps < STEPS_A_TURN; steps++) {
+/** What a source has at once, as far as it fits into `buffer`: all its bytes, or another source that has
+ * them before the rest. */
+async function gather(source: Source, buffer: Buffer): Promise<Uint8Array | Source> {
+  let size = 0;
+  const gathered = () => buffer.subarray(0, size);
+  for (let steps = 0; steps < STEPS_A_TURN; steps++) {
     const next = source.next();
     const isPatient = source.part !== undefined; // A file that is not there has no bytes either.
-    if (!isPatient && !await settlesAtOnce(next)) return sourceAfter(pieces, next, source);
+    if (!isPatient && !await settlesAtOnce(next)) return sourceAfter([gathered()], next, source);
     const { done, value } = await next;
-    if (done) return pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, size);
+    if (done) return gathered();
     const piece = bytesOf(value);
+    if (size + piece.length > buffer.length) {
+      return sourceAfter([gathered(), piece], undefined, source);
+    }
+    buffer.set(piece, size);
     size += piece.length;
-    pieces.push(size < GATHERED ? new Uint8Array(piece) : piece);
   }
-  return sourceAfter(pieces, undefined, source);
+  return sourceAfter([gathered()], undefined, source);
 }
 
 /** Cancels the body of a response that will not be sent, if it is a stream. */
@@ -3566,8 +3571,9 @@ class HttpConnection implements Patience {
   }
   /** Takes what a stream has at once: if that is all of it, it is sent like any other content. */
   async #sendGathered(reply: Reply, source: Source, request: IncomingRequest): Promise<void> {
+    const buffer = takeBuffer(GATHERED);
     try {
-      const content = await gather(source);
+      const content = await gather(source, buffer);
       if (!isSource(content)) request.throwIfTold();
       const length = isSource(content) ? reply.length : content.length;
       if (!isSource(content)) this.#source = undefined;
@@ -3581,6 +3587,7 @@ class HttpConnection implements Patience {
     if (this.#closed) throw new Error(CLOSED);
     if (request.content.failure !== undefined) this.#persists = false; // The stream was made of it.
     await this.#sendReply(reply, request);
+    giveBuffer(buffer); // Nobody else has it by now.
   }
   #sendReply(reply: Reply, request: IncomingRequest): Promise<void> | undefined {
     const { head, content } = request;
@@ -3708,8 +3715,8 @@ class HttpConnection implements Patience {
         if (step !== undefined) await step;
         const next = source.next();
         // What is there leaves together; but nothing waits for what is not.
-        const isMuch = this.#output.length >= GATHERED;
-        if (isMuch || !await settlesAtOnce(next)) await this.#output.flush();
+        const isThere = await settlesAtOnce(next);
+        if (!isThere || this.#output.length >= GATHERED) await this.#output.flush();
         if (request.isGone && this.#writeBy === Infinity) this.writing();
         const { done, value: piece } = await next;
         if (this.#closed) throw new Error(CLOSED);
