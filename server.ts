@@ -11,7 +11,7 @@
  * 1. Limits and options: every tunable, its unit, its default and the reason for it.
  * 2. Transport: bytes in and out of a socket; the only place that names Deno or Bun.
  * 3. Parsing: from bytes to a request head, or to the error that answers it.
- * 4. Bodies: where a request's content ends, and the request object that hands it out.
+ * 4. Bodies: where a request's content ends, and the request that hands it out; Fetch's, too.
  * 5. Responses: from what a handler returned to bytes.
  * 6. The connection: read a head, call the handler, write, again or close.
  * 7. Concurrency: permits, the accept loop, deadlines, shutdown: {@linkcode serve}.
@@ -3167,7 +3167,8 @@ class Output {
   #space(size: number): Buffer {
     const before = this.#buffer;
     const needed = this.length + size;
-    if (before !== undefined && needed <= before.length) return before;
+    const isCopied = before !== undefined && this.#single === undefined;
+    if (isCopied && needed <= before.length) return before;
     const isSmall = needed <= SMALL_OUTPUT_SIZE, isMedium = needed <= MEDIUM_OUTPUT_SIZE;
     const buffer = takeBuffer(
       isSmall ? SMALL_OUTPUT_SIZE : isMedium ? MEDIUM_OUTPUT_SIZE : OUTPUT_SIZE,
