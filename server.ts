@@ -1518,7 +1518,8 @@ export interface HttpRequest {
   /** The port at the other end. */
   readonly remotePort: number;
   /** Aborts when the client goes away: a reset, a timeout, or the end of its sending side, since one
-   * that has only finished sending looks the same as one that left. An answer is sent all the same. */
+   * that has only finished sending looks the same as one that left. An answer is sent all the same; but
+   * a stream that ends after it is broken off, since it may have ended because of it. */
   readonly signal: AbortSignal;
   /** The content as a stream that reads no faster than it is read from; null if there is none. */
   readonly body: ReadableStream<Uint8Array<ArrayBuffer>> | null;
@@ -1531,9 +1532,9 @@ export interface HttpRequest {
   /** The content as JSON. Rejects with an {@linkcode HttpError} 400 when it is not JSON in UTF-8. */
   json(): Promise<unknown>;
   /** The same request for what was written for Fetch, and for forms: `request.toFetch().formData()`. It
-   * has the same content: one of the two can read it. Throws an {@linkcode HttpError} 501 for a method and 400 for a host that the runtime's
-   * Fetch refuses. GET and HEAD have no content there. A form that can't be read, and JSON, rejects as
-   * {@linkcode json} does. */
+   * has the same content: one of the two can read it; but GET and HEAD have none there. JSON or a form
+   * that can't be read rejects as {@linkcode json} does. Throws an {@linkcode HttpError} 501 for a
+   * method, and 400 for a host, that the runtime's Fetch refuses. */
   toFetch(): Request;
 }
 
@@ -1980,6 +1981,7 @@ function unheeded<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
+/** What applications are told of each client. */
 const REMOTE_ADDRS = new WeakMap<Connection, FetchInfo["remoteAddr"]>();
 
 /** The request that a handler gets. */
@@ -2735,7 +2737,7 @@ function addField(reply: Reply, name: string, value: string): void {
   if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
     throw new ResponseError(`The response's field ${name} ${whatIsWrong(value)}`);
   }
-  if (kind === "upgrade" && reply.status === 426) { // 9110 §15.5.22 and §7.8
+  if (kind === "upgrade" && reply.status === 426) { // A MUST there: 9110 §15.5.22 and §7.8
     reply.fields += `${name}: ${value}\r\nConnection: Upgrade\r\n`;
   }
   if (kind === "content-type") reply.isTyped = true;
@@ -3167,8 +3169,8 @@ class Output {
   #space(size: number): Buffer {
     const before = this.#buffer;
     const needed = this.length + size;
-    const isCopied = before !== undefined && this.#single === undefined;
-    if (isCopied && needed <= before.length) return before;
+    const isInUse = before !== undefined && this.#single === undefined;
+    if (isInUse && needed <= before.length) return before;
     const isSmall = needed <= SMALL_OUTPUT_SIZE, isMedium = needed <= MEDIUM_OUTPUT_SIZE;
     const buffer = takeBuffer(
       isSmall ? SMALL_OUTPUT_SIZE : isMedium ? MEDIUM_OUTPUT_SIZE : OUTPUT_SIZE,
