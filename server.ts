@@ -2254,7 +2254,7 @@ class FetchHeaders {
 const NO_CONTENT: Content = {
   bytes: () => Promise.resolve(new Uint8Array()),
   text: () => Promise.resolve(""),
-  json: () => Promise.reject(new HttpError(400, "Invalid JSON")),
+  json: () => unheeded(Promise.reject(new HttpError(400, "Invalid JSON"))),
 };
 type Content = Pick<Request, "bytes" | "text" | "json">;
 
@@ -2416,10 +2416,10 @@ export interface HttpResponse {
    * and `Connection: close` is obeyed. */
   headers?: Record<string, string | string[]>;
   /** Text is sent as UTF-8, and as `text/plain; charset=utf-8` unless `headers` say otherwise; bytes that
-   * are UTF-8 likewise. Other content that has no type, streams too, gets `X-Content-Type-Options: nosniff`, lest browsers run it as a page.
-   * A stream is pulled no faster than the client takes it, and canceled when the client leaves. Its
-   * length is told if `Content-Length` says it, or all of it is there at once; else it is sent in
-   * chunks. Its pieces may be text or bytes. */
+   * are UTF-8 likewise. Other content that has no type, streams too, gets `X-Content-Type-Options:
+   * nosniff`, lest browsers run it as a page. A stream is pulled no faster than the client takes it, and
+   * canceled when the client leaves. Its length is told if `Content-Length` says it, or all of it is
+   * there at once; else it is sent in chunks. Its pieces may be text or bytes. */
   body?: Piece | Blob | ReadableStream<Piece> | AsyncIterable<Piece> | null;
 }
 
@@ -2701,7 +2701,7 @@ function fetchBody(response: Response): HttpResponse["body"] {
   if (held === undefined && response.bodyUsed) throw new ResponseError(ALREADY_READ);
   return held ?? response.body;
 }
-/** What was meant for the content, perhaps. */
+/** Whoever returns an object without a body may have meant the object itself. @throws {ResponseError} */
 function checkKeys(response: object): void {
   const stray = Object.keys(response).find((key) => !/^(status|headers|body)$/.test(key));
   if (stray === undefined) return;

@@ -1163,13 +1163,15 @@ Deno.test("content that is asked for and not waited for ends no process", async 
   };
   globalThis.addEventListener("unhandledrejection", note);
   for (const kind of kinds) {
+    const left = {
+      fetch(request: Request) {
+        void request[kind]();
+        return new Response("early");
+      },
+    };
+    assertEquals((await ask(left, get()))[0].body, "early"); // which has no content at all
     for (const content of ["x\r\n", "1\r\n"]) { // malformed, and never whole
-      const server = start({
-        fetch(request) {
-          void request[kind]();
-          return new Response("early");
-        },
-      });
+      const server = start(left);
       const client = server.connect();
       client.send(`POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n${content}`);
       await client.until(() => client.text.includes("early"));
