@@ -237,9 +237,9 @@ const LOG_TIME = 1000;
 /** One TCP connection, as much of it as a server needs. A value that is there at once is returned
  * as it is; only what has to be waited for is a promise. */
 export interface Connection {
-  /** The peer's IP address; once the connection is closed, it may be empty. */
+  /** The peer's IP address, also once the connection is closed. */
   readonly remoteAddress: string;
-  /** The peer's port; once the connection is closed, it may be 0. */
+  /** The peer's port, likewise. */
   readonly remotePort: number;
   /** Whether it is encrypted with TLS. Default false. */
   readonly encrypted?: boolean;
@@ -659,16 +659,15 @@ class BunConnection implements Connection {
   #writeDone!: (count: number) => void;
   #writeFailed!: (error: Error) => void;
 
+  /** Asked at once, since a socket that is closed does not know its peer any more. */
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+
   constructor(socket: BunSocket, encrypted: boolean) {
     this.#socket = socket;
     this.encrypted = encrypted;
-  }
-  // Bun forgets these when the socket is closed.
-  get remoteAddress(): string {
-    return this.#socket.remoteAddress ?? "";
-  }
-  get remotePort(): number {
-    return this.#socket.remotePort ?? 0;
+    this.remoteAddress = socket.remoteAddress ?? "";
+    this.remotePort = socket.remotePort ?? 0;
   }
 
   read(buffer: Uint8Array): number | null | Promise<number | null> {
@@ -806,7 +805,9 @@ class BunListener implements Listener {
   }
   #opened(socket: BunSocket): void {
     const connection = socket.data = new BunConnection(socket, this.#encrypted);
-    if (this.#accepting !== undefined) {
+    if (connection.remoteAddress === "") { // The client has gone before it was accepted.
+      connection.close();
+    } else if (this.#accepting !== undefined) {
       this.#accepting(connection);
       this.#accepting = undefined;
     } else if (this.#waiting.length < this.#backlog && !this.#closed) {
@@ -3209,8 +3210,6 @@ type Awaited = "head" | "content" | "close" | undefined;
 class HttpConnection implements Patience {
   readonly #shared: Shared;
   readonly #connection: Connection;
-  /** Who it is, for the log; looked up early, since a connection that is closed may not know. */
-  readonly #peer: string;
   readonly #input: Input;
   readonly #output: Output;
   /** What has been seen of a head that is not whole yet. */
@@ -3252,9 +3251,6 @@ class HttpConnection implements Patience {
     this.#connection = connection;
     this.#idleTime = settings.idleTimeout * 1000;
     this.#requestTime = this.#allowance = settings.requestTimeout * 1000;
-    const { debug, info, error } = shared.log;
-    const isLogged = (debug ?? info ?? error) !== undefined;
-    this.#peer = isLogged ? `${connection.remoteAddress}:${connection.remotePort}` : "";
     this.#input = new Input(connection, settings.maxHeaderSize);
     this.#output = new Output(connection, this);
   }
@@ -3809,6 +3805,10 @@ class HttpConnection implements Patience {
   // Logging. All of a request line that was parsed is visible ASCII, and none of it a quote; but a query
   // may have backslashes.
 
+  /** Who it is. */
+  get #peer(): string {
+    return `${this.#connection.remoteAddress}:${this.#connection.remotePort}`;
+  }
   /** Method and target of the request in hand, as far as they are known. */
   #seen(): { method: string; target: string } {
     const { bytes, start } = this.#input;

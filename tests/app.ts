@@ -55,6 +55,9 @@ const server = serve(async (request) => {
     case "/work": // takes a tenth of a millisecond: more than its client needs to ask
       for (const start = performance.now(); performance.now() < start + 0.1;);
       return { body: "done" };
+    case "/block": // nobody else is served meanwhile
+      for (const start = performance.now(); performance.now() < start + 300;);
+      return { body: "done" };
     case "/throw":
       throw new Error("a secret");
     case "/reject": // not an error at all

@@ -529,6 +529,21 @@ const LOG: Scenario[] = [
   }],
 
   [
+    "a client that has gone before it was accepted makes no line without its name",
+    async (runtime) => {
+      await using server = await Process.start(runtime, ["--log-level", "debug"], APP);
+      const { port } = server;
+      const blocked = ask(port, "/block");
+      await pause(100);
+      for (let i = 0; i < 5; i++) await reset(port, get("/"), 0);
+      assertEquals((await blocked).status, 200);
+      assertEquals((await ask(port, "/")).status, 200);
+      const lines = server.log.trimEnd().split("\n");
+      assertEquals(lines.filter((line) => /\(from :|- :/.test(line)), []);
+    },
+  ],
+
+  [
     "whoever looks whether the TLS port is open makes no line, and nonsense few",
     async (runtime) => {
       await overTls(async () => {
