@@ -52,6 +52,8 @@ export interface FetchInfo {
   readonly remoteAddr: { transport: "tcp"; hostname: string; port: number };
   /** Settles when the answer has been written; rejects when the client has not got all of it. */
   readonly completed: Promise<void>;
+  /** Aborts when the server begins to stop, as {@linkcode HttpRequest.stopping}. */
+  readonly stopping: AbortSignal;
 }
 
 /** Where log lines go, one call a line; `console` fits. A method that is left out is a level that
@@ -68,6 +70,50 @@ export interface Logger {
   /** What the operator or the programmer must mend: a handler that threw, with its stack, a response
    * that can't be sent, a lack of descriptors, requests that were cut off by a stop. */
   error?(message: string): void;
+  /** How many lines it has lost, if it counts them, for {@linkcode Server.stats}. */
+  readonly lost?: number;
+}
+
+/** What became of one request, told to {@linkcode ServeOptions.onExchange}. */
+export interface Exchange {
+  /** The method as sent. Of a request that was refused, this and the two below it are what had been
+   * read of them, perhaps nothing. */
+  readonly method: string;
+  /** The target as sent (9112 §3.2). */
+  readonly target: string;
+  /** The version as sent. */
+  readonly protocol: string;
+  /** The client, as in {@linkcode HttpRequest}. */
+  readonly remoteAddress: string;
+  /** The client's port. */
+  readonly remotePort: number;
+  /** The status of the answer; 0 if there was none. */
+  readonly status: number;
+  /** Bytes of the request's content that were read, without what frames it. */
+  readonly received: number;
+  /** Bytes of the answer's content that were given to the system to be sent, likewise. */
+  readonly sent: number;
+  /** Milliseconds from the request's first byte until its head was there. */
+  readonly headTime: number;
+  /** Milliseconds from the same moment until its answer began; 0 if there was none. */
+  readonly answerTime: number;
+  /** Milliseconds from the same moment until the end of all this. */
+  readonly time: number;
+  /** Whether the system has taken the whole answer to send it. A client that never reads is not seen
+   * behind some hundred KiB that the system itself keeps. */
+  readonly delivered: boolean;
+  /** Whether the server itself has refused it (408, 413, 414, 431, 503 and the like), not a handler. */
+  readonly refused: boolean;
+  /** Why it was refused, failed or was not delivered, in one line; mostly empty. */
+  readonly reason: string;
+}
+
+/** What {@linkcode ServeOptions.limits} may set for one request; the server's own holds for the rest. */
+export interface RequestLimits {
+  /** Bytes of its content. */
+  maxBodySize?: number;
+  /** Seconds from its first byte to its last. */
+  requestTimeout?: number;
 }
 
 /** Everything that can be set, and the bound of every resource that a client can make use of. */
@@ -100,12 +146,19 @@ export interface ServeOptions {
   maxHeaderCount?: number;
   /** Bytes of a request body, else 413 (9110 §15.5.14). Default 1048576. */
   maxBodySize?: number;
+  /** Raises or lowers two limits for a request that has content: called when its head is known, and
+   * before any content is read, so that what is too long for it is refused before it is sent. What it
+   * throws is treated as what a handler throws. Default: the same limits for all. */
+  limits?: (request: HttpRequest) => RequestLimits | undefined;
   /** Stops the server gracefully, as {@linkcode Server.shutdown} does. */
   signal?: AbortSignal;
   /** Called once, when the server listens. */
   onListen?: (address: { hostname: string; port: number }) => void;
   /** Answers for a handler that threw, in place of the default answer. */
   onError?: (error: unknown, request: HttpRequest) => HttpResponse | Response;
+  /** Told of each request, when the last of its answer has been taken by the system, or is lost. It is
+   * called in between the server's own work, so it should be short; what it throws is logged. */
+  onExchange?: (exchange: Exchange) => void;
   /** Silent by default: then a handler's mistakes are not told to anybody. */
   log?: Logger;
 }
@@ -264,6 +317,10 @@ export interface Listener {
   accept(): Promise<Connection | null>;
   /** Frees the port. Connections that are open stay open. */
   close(): void;
+  /** Whether its connections are encrypted with TLS. Default false. */
+  readonly encrypted?: boolean;
+  /** How many connections wait to be accepted, if that is known. */
+  readonly waiting?: number;
 }
 
 /** What {@linkcode listen} needs to know. */
@@ -280,6 +337,8 @@ export interface ListenOptions {
   tls?: { cert: string; key: string };
   /** What a connection beyond `backlog` is sent before it is closed; Bun alone needs it. */
   refusal?: Uint8Array;
+  /** Called for each of those. */
+  refused?: (connection: Connection) => void;
 }
 
 /** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had, or the
@@ -564,6 +623,9 @@ class DenoListener implements Listener {
     const { hostname, port } = this.#listener.addr;
     return { hostname, port };
   }
+  get encrypted(): boolean {
+    return this.#secureContext !== undefined;
+  }
   async accept(): Promise<Connection | null> {
     while (!this.#closed) {
       try {
@@ -772,17 +834,19 @@ class BunListener implements Listener {
   readonly #server: { readonly hostname: string; readonly port: number; stop(): void };
   readonly #backlog: number;
   readonly #refusal: Uint8Array | undefined;
-  readonly #encrypted: boolean;
+  readonly #refused: ListenOptions["refused"];
+  readonly encrypted: boolean;
   readonly #waiting: BunConnection[] = [];
   #refusing = 0;
   #accepting: ((connection: Connection | null) => void) | undefined;
   #closed = false;
 
   constructor(bun: BunRuntime, options: ListenOptions & { hostname: string }) {
-    const { hostname, port, backlog, reusePort, tls, refusal } = options;
+    const { hostname, port, backlog, reusePort, tls, refusal, refused } = options;
     this.#backlog = backlog ?? SETTINGS.backlog.value;
     this.#refusal = refusal;
-    this.#encrypted = tls !== undefined;
+    this.#refused = refused;
+    this.encrypted = tls !== undefined;
     this.#server = bun.listen({
       hostname,
       port: port ?? SETTINGS.port.value,
@@ -804,7 +868,7 @@ class BunListener implements Listener {
     return { hostname: this.#server.hostname, port: this.#server.port };
   }
   #opened(socket: BunSocket): void {
-    const connection = socket.data = new BunConnection(socket, this.#encrypted);
+    const connection = socket.data = new BunConnection(socket, this.encrypted);
     if (connection.remoteAddress === "") { // The client has gone before it was accepted.
       connection.close();
     } else if (this.#accepting !== undefined) {
@@ -819,12 +883,16 @@ class BunListener implements Listener {
   }
   /** As many may be told so at a time as may wait. */
   async #refuse(connection: Connection): Promise<void> {
+    this.#refused?.(connection);
     if (this.#refusing >= this.#backlog) return connection.close();
     this.#refusing++;
     const timer = setTimeout(() => connection.close(), LINGER_TIME);
     await sayGoodbye(connection, this.#refusal ?? new Uint8Array());
     clearTimeout(timer);
     this.#refusing--;
+  }
+  get waiting(): number {
+    return this.#waiting.length;
   }
   accept(): Promise<Connection | null> {
     const connection = this.#waiting.shift();
@@ -1157,13 +1225,14 @@ export class HeadParser {
     return this.#state > EMPTY_LINE;
   }
 
-  /** The method and the target, as far as they have been seen; for a head that is refused. */
-  seenIn(bytes: Buffer, start: number): { method: string; target: string } {
+  /** The request line, as far as it has been seen; for a head that is refused. */
+  seenIn(bytes: Buffer, start: number): { method: string; target: string; protocol: string } {
     const text = (from: number, end: number) =>
       end === 0 ? "" : textOf(bytes, start + from, start + end);
     return {
       method: text(this.#methodAt, this.#methodEnd),
       target: text(this.#methodEnd + 1, this.#targetEnd),
+      protocol: this.#protocol,
     };
   }
 
@@ -1173,6 +1242,7 @@ export class HeadParser {
     this.#emptyLines = 0;
     this.#position = 0;
     this.#methodEnd = this.#targetEnd = 0;
+    this.#protocol = "";
     this.#count = 0;
     this.#host = undefined;
     this.#contentLength = -1;
@@ -1295,6 +1365,7 @@ export class HeadParser {
     this.#state = state;
     this.#position = i - start;
     if (i < limit) return undefined;
+    if (state === METHOD) throw new HttpError(501, "No method is that long"); // 9112 §3
     throw state <= REQUEST_LINE_LF // A line that long holds a long target, mostly.
       ? new HttpError(414, `Request line of more than ${this.#maxSize} bytes`)
       : new HttpError(431, `Header of more than ${this.#maxSize} bytes`);
@@ -1462,10 +1533,11 @@ function protocolOf(bytes: Buffer, at: number, end: number): string {
   throw new HttpError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here");
 }
 
-/** 9110 §8.6: digits and nothing else. Too many of them make a number that is over every limit. */
+/** 9110 §8.6: digits and nothing else, and no more than can be counted. */
 function lengthOf(value: string): number {
-  if (!/^[0-9]+$/.test(value)) throw badField("the Content-Length is not a number");
-  return Number(value);
+  const length = /^[0-9]+$/.test(value) ? Number(value) : NaN;
+  if (Number.isSafeInteger(length)) return length;
+  throw badField("the Content-Length is not a number that can be counted to");
 }
 
 /** 9110 §7.2 and RFC 3986 §3.2: a host and perhaps a port. A comma, though RFC 3986 allows it in a
@@ -1522,6 +1594,9 @@ export interface HttpRequest {
    * that has only finished sending looks the same as one that left. An answer is sent all the same; but
    * a stream that ends after it is broken off, since it may have ended because of it. */
   readonly signal: AbortSignal;
+  /** Aborts when the server begins to stop: a handler whose answer has no end should end it then, or is
+   * cut off after the time of grace. */
+  readonly stopping: AbortSignal;
   /** The content as a stream that reads no faster than it is read from; null if there is none. */
   readonly body: ReadableStream<Uint8Array<ArrayBuffer>> | null;
   /** The whole content. Like the stream and the two below it can be had once, else it throws a
@@ -1721,6 +1796,7 @@ class Input {
 
 const TOKENS = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+";
 const FIELD_NAME_FORM = new RegExp(`^${TOKENS}$`);
+const FIELD_VALUE_FORM = /^[\t\x20-\x7e\x80-\xff]*$/; // 9110 §5.5
 /** 9112 §7.1.1, with the white space that a recipient MUST put up with. */
 const CHUNK_LINE = new RegExp(
   `^([0-9A-Fa-f]{1,16})((?:[ \\t]*;[ \\t]*${TOKENS}(?:[ \\t]*=[ \\t]*(?:${TOKENS}|` +
@@ -1802,6 +1878,9 @@ function badChunk(why: string): HttpError {
   return new HttpError(400, `Malformed chunk: ${why}`);
 }
 
+/** An {@linkcode Exchange} that is not over yet. */
+type Answered = { -readonly [name in keyof Exchange]: Exchange[name] };
+
 /** What content, in or out, needs of the connection: somebody who looks at the clock. */
 interface Patience {
   /** Something is done without waiting. When that is much, others get their turn before. */
@@ -1809,6 +1888,8 @@ interface Patience {
   /** Writing has to wait for the client from now on; it has not any more. */
   writing(): void;
   written(): void;
+  /** All of these answers has been taken. */
+  taken(answers: Answered[]): void;
   /** Reading has to wait for the client from now on. */
   waiting(): void;
   /** It has not any more. Throws if the client took too long. */
@@ -1827,11 +1908,11 @@ class Body {
   isLost = false;
   readonly #input: Input;
   readonly #patience: Patience;
-  readonly #limits: Settings;
+  #maxSize: number;
   readonly #chunks: ChunkFraming | undefined;
-  /** Bytes to come of the content, or of the current chunk. */
+  /** Bytes to come of the content, or of the current chunk; of all that was announced. */
   #left: number;
-  #total = 0;
+  #total: number;
   /** The client may hold the content back until it gets 100 (Continue), which it does once the content
    * is asked for and has not come, but not any more once the answer has begun (9110 §10.1.1). */
   #expected: boolean;
@@ -1840,11 +1921,24 @@ class Body {
   constructor(head: Head, input: Input, patience: Patience, limits: Settings) {
     this.#input = input;
     this.#patience = patience;
-    this.#limits = limits;
-    this.#left = head.contentLength;
+    this.#maxSize = limits.maxBodySize;
+    this.#left = this.#total = head.contentLength;
     this.#chunks = head.chunked ? new ChunkFraming(limits) : undefined;
     this.complete = this.#left === 0 && !head.chunked;
     this.#expected = head.expectsContinue;
+  }
+  /** Bytes that have been read. */
+  get received(): number {
+    return this.#total - this.#left;
+  }
+  /** Sets another limit, before any of it has been read. @throws {HttpError} */
+  limitTo(maxSize: number): void {
+    this.#maxSize = maxSize;
+    this.#checkSize();
+  }
+  #checkSize(): void {
+    if (this.#total <= this.#maxSize) return;
+    throw this.failure = new HttpError(413, `Content of more than ${this.#maxSize} bytes`);
   }
   /** What is left unread is not too much to be skipped for the sake of the next request. */
   get isWorthSkipping(): boolean {
@@ -1885,7 +1979,7 @@ class Body {
   }
   /** The whole content in memory of its own, which grows as the bytes come, not as promised. */
   async collect(): Promise<Uint8Array<ArrayBuffer>> {
-    const most = this.#chunks === undefined ? this.#left : this.#limits.maxBodySize + 1;
+    const most = this.#chunks === undefined ? this.#left : this.#maxSize + 1;
     let bytes = unfilled(Math.min(most, BODY_PIECE));
     let length = 0;
     for (let count = -1; count !== 0; length += count) {
@@ -1953,9 +2047,7 @@ class Body {
     this.complete = chunks.done;
     this.#left = chunks.size;
     this.#total += this.#left;
-    if (this.#total > this.#limits.maxBodySize) {
-      throw new HttpError(413, `Content of more than ${this.#limits.maxBodySize} bytes`);
-    }
+    this.#checkSize();
   }
   async #wait(read: number | null | Promise<number | null>): Promise<number> {
     this.#patience.waiting();
@@ -1982,6 +2074,14 @@ function unheeded<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
+/** What a request asks of whoever has it. */
+interface RequestOwner {
+  /** The server is stopping. */
+  readonly isStopping: boolean;
+  /** Somebody wants to know whether the client leaves. */
+  watch(): void;
+}
+
 /** What applications are told of each client. */
 const REMOTE_ADDRS = new WeakMap<Connection, FetchInfo["remoteAddr"]>();
 
@@ -1990,25 +2090,25 @@ class IncomingRequest implements HttpRequest {
   readonly head: Head;
   readonly content: Body;
   readonly #connection: Connection;
-  readonly #watch: () => void;
+  readonly #owner: RequestOwner;
   #headers: HttpHeaders | undefined;
   #query: URLSearchParams | undefined;
   #stream: ReadableStream<Uint8Array<ArrayBuffer>> | null | undefined;
   #used = false;
   #abort: AbortController | undefined;
   #isTold = false;
+  #stop: AbortController | undefined;
   #completion: PromiseWithResolvers<void> | undefined;
   #outcome: { failure: unknown } | undefined;
   #gone: unknown;
   /** It has been answered in place of a handler that failed, perhaps by `onError`. */
   hasFailed = false;
 
-  /** `watch` is called when somebody wants to know whether the client leaves. */
-  constructor(head: Head, content: Body, connection: Connection, watch: () => void) {
+  constructor(head: Head, content: Body, connection: Connection, owner: RequestOwner) {
     this.head = head;
     this.content = content;
     this.#connection = connection;
-    this.#watch = watch;
+    this.#owner = owner;
   }
   get method(): string {
     return this.head.method;
@@ -2062,9 +2162,20 @@ class IncomingRequest implements HttpRequest {
     if (this.#abort === undefined) {
       this.#abort = new AbortController();
       if (this.#gone !== undefined) this.#abort.abort(this.#gone);
-      else this.#watch();
+      else this.#owner.watch();
     }
     return this.#abort.signal;
+  }
+  get stopping(): AbortSignal {
+    if (this.#stop === undefined) {
+      this.#stop = new AbortController();
+      if (this.#owner.isStopping) this.stop();
+    }
+    return this.#stop.signal;
+  }
+  /** The server begins to stop. */
+  stop(): void {
+    this.#stop?.abort(new DOMException("The server is stopping", "AbortError"));
   }
   get body(): ReadableStream<Uint8Array<ArrayBuffer>> | null {
     if (this.#stream === undefined) {
@@ -2173,6 +2284,71 @@ class IncomingRequest implements HttpRequest {
     if (this.#used) throw new TypeError("The request's content can be read only once");
     this.#used = true;
   }
+}
+
+/** What {@linkcode requestOf} makes a request of. */
+export interface RequestValues {
+  /** Default `"GET"`. */
+  method?: string;
+  /** Path and query, or another form of target (9112 §3.2). Default `"/"`. */
+  target?: string;
+  /** Default: none, but `Host: localhost` is added if it is missing, and Content-Length always. */
+  headers?: Record<string, string | string[]>;
+  /** The content, of any length. Default: none. */
+  body?: string | Uint8Array;
+  /** Default `"127.0.0.1"`. */
+  remoteAddress?: string;
+  /** Default 50000. */
+  remotePort?: number;
+}
+
+/** A request of plain values, by which a handler can be tested without a server: `await
+ * handler(requestOf({ target: "/ping" }))`. Its signals never abort.
+ * @throws {HttpError} for values that the server would have refused. */
+export function requestOf(values: RequestValues = {}): HttpRequest {
+  const { method = "GET", target = "/", body = "", headers = {} } = values;
+  const content = typeof body === "string" ? Buffer.from(body) : body;
+  const fields = Object.entries(headers).flatMap(([name, value]) =>
+    [value].flat().map((one) => [name.toLowerCase(), one] as const)
+  ).filter(([name]) => name !== "content-length");
+  if (!fields.some(([name]) => name === "host")) fields.push(["host", "localhost"]);
+  if (content.length > 0) fields.push(["content-length", `${content.length}`]);
+  let text = `${method} ${target} HTTP/1.1\r\n`;
+  for (const [name, value] of fields) {
+    if (!FIELD_VALUE_FORM.test(value)) throw badField("a field value holds a control character");
+    text += `${name}: ${value}\r\n`;
+  }
+  const bytes = Buffer.from(`${text}\r\n`, "latin1");
+  const parser = new HeadParser({ maxHeaderSize: Infinity, maxBodySize: Infinity });
+  const head = parser.parse(bytes, 0, bytes.length);
+  if (head === undefined || parser.size < bytes.length) throw badLine("it has an end of its own");
+  let at = 0;
+  const connection: Connection = {
+    remoteAddress: values.remoteAddress ?? "127.0.0.1",
+    remotePort: values.remotePort ?? 50000,
+    read(buffer) {
+      const piece = content.subarray(at, at += buffer.length);
+      buffer.set(piece);
+      return piece.length > 0 ? piece.length : null;
+    },
+    write: ({ length }) => length,
+    closeWrite() {},
+    close() {},
+  };
+  const nobody: Patience & RequestOwner = {
+    isStopping: false,
+    watch() {},
+    step: () => undefined,
+    writing() {},
+    written() {},
+    taken() {},
+    waiting() {},
+    resumed() {},
+    sendContinue: () => Promise.resolve(),
+  };
+  const settings = checkSettings({});
+  const input = new Input(connection, settings.maxHeaderSize);
+  return new IncomingRequest(head, new Body(head, input, nobody, settings), connection, nobody);
 }
 
 /** The key of what makes the runtime's own object of one that passes for it. */
@@ -2409,7 +2585,7 @@ function normalUrl(request: IncomingRequest): string {
 /** A response as a plain object. One that is frozen, with its `headers` if it has any, is encoded
  * once and costs next to nothing from then on: a body of bytes must not be changed either then. */
 export interface HttpResponse {
-  /** 200 to 599. Default 200. */
+  /** 200 to 599. Default 200; of an upgrade always 101. */
   status?: number;
   /** Field names and values; several values make several lines. A value holds no control characters
    * but tabs, and is sent one byte a character, so it has none beyond U+00FF. The fields that frame a
@@ -2422,6 +2598,14 @@ export interface HttpResponse {
    * canceled when the client leaves. Its length is told if `Content-Length` says it, or all of it is
    * there at once; else it is sent in chunks. Its pieces may be text or bytes. */
   body?: Piece | Blob | ReadableStream<Piece> | AsyncIterable<Piece> | null;
+  /** Takes the connection over for another protocol (9110 §7.8), which `headers` name as `Upgrade`. It is
+   * called when 101 has been sent, and has the connection until it returns, or until its promise settles;
+   * then the server closes it. It gets what the client has sent behind the request first. No timeout of
+   * the server's holds any more, but the connection keeps its permit; `request.stopping` tells the owner
+   * that the server stops, which cuts it off after the time of grace, and `request.signal` that it is
+   * closed. A client that did not ask for this protocol, or speaks HTTP/1.0, gets 426 instead, and one
+   * whose request has content that was not read 400. A `Response` can have this property, too. */
+  upgrade?: (connection: Connection) => void | Promise<void>;
 }
 
 /** A piece of a streamed body. */
@@ -2430,6 +2614,7 @@ export type Piece = string | ArrayBuffer | ArrayBufferView;
 /** The reason phrases of 9110 §15, and of the few status codes from elsewhere that are in use. */
 const REASONS: Record<number, string> = {
   100: "Continue",
+  101: "Switching Protocols",
   200: "OK",
   201: "Created",
   202: "Accepted",
@@ -2624,6 +2809,9 @@ interface Reply {
   close: boolean;
   etag: string | undefined;
   lastModified: string | undefined;
+  /** Who takes the connection over, and by which protocol. */
+  upgrade: HttpResponse["upgrade"];
+  protocol: string;
 }
 
 function isSource(content: Reply["content"]): content is Source {
@@ -2646,13 +2834,14 @@ function errorReply(status: number, message?: string): HttpResponse {
   };
 }
 
-/** The bytes of an answer to a message that was refused; `fields` are lines to add. Even then HEAD
- * must not be answered with content (9110 §9.3.2). */
-function encodeRefusal(error: HttpError, now: Now, method: string, fields = ""): Uint8Array {
+/** The bytes of an answer to a message that was refused, and how many of them are content; `fields` are
+ * lines to add. Even then HEAD must not be answered with content (9110 §9.3.2). */
+function encodeRefusal(error: HttpError, now: Now, method: string, fields = "") {
   const reply = checkResponse(errorReply(error.status, error.message));
   const content = String(reply.content);
   const text = headText(reply, now.date, content.length, fields + CLOSE);
-  return encoder.encode(method === "HEAD" ? text : text + content);
+  const size = method === "HEAD" ? 0 : content.length;
+  return { bytes: encoder.encode(size === 0 ? text : text + content), size };
 }
 
 /** How many bytes content has. */
@@ -2662,7 +2851,7 @@ function sizeOf(content: string | Uint8Array): number {
 
 /** Whether a response with this status can have content (9110 §6.4.1). */
 function allowsContent(status: number): boolean {
-  return status !== 204 && status !== 205 && status !== 304;
+  return status !== 101 && status !== 204 && status !== 205 && status !== 304;
 }
 
 /** Checks what a handler has returned. @throws {ResponseError} which says what is wrong with it. */
@@ -2671,8 +2860,10 @@ function checkResponse(response: HttpResponse | Response): Reply {
     const kind = Array.isArray(response) ? "an array" : response === null ? null : typeof response;
     throw new ResponseError(`The handler returned ${kind}: return { body } or a Response`);
   }
-  const status = response.status ?? 200;
-  if (!Number.isInteger(status) || status < 200 || status > 599) {
+  const { upgrade } = response as HttpResponse;
+  const status = upgrade === undefined ? response.status ?? 200 : 101;
+  if (upgrade !== undefined) checkUpgrade(response);
+  else if (!Number.isInteger(status) || status < 200 || status > 599) {
     const found = `${typeof status} ${status}`;
     throw new ResponseError(`A status must be a whole number from 200 to 599, not the ${found}`);
   }
@@ -2688,14 +2879,29 @@ function checkResponse(response: HttpResponse | Response): Reply {
     close: false,
     etag: undefined,
     lastModified: undefined,
+    upgrade,
+    protocol: "",
   };
   addFields(reply, response.headers ?? {}); // On Bun, a Blob's type is among them only until its body is.
   if (isFetch(response) && response.url !== "") asDecoded(reply);
+  if (upgrade !== undefined) {
+    if (reply.protocol !== "") return reply;
+    throw new ResponseError("An upgrade needs a field Upgrade that names the protocol");
+  }
   const body = (isFetch(response) ? fetchBody(response) : response.body) ?? "";
   if (body === "" && !reply.isFetch) checkKeys(response);
   addContent(reply, body);
   if (!reply.isTyped && allowsContent(status)) addType(reply);
   return reply;
+}
+/** @throws {ResponseError} */
+function checkUpgrade(response: HttpResponse | Response): void {
+  const { upgrade } = response as HttpResponse;
+  if (typeof upgrade !== "function") throw new ResponseError("upgrade must be a function");
+  const isPlain = (response.status ?? 101) === 101 && (response.body ?? "") === "";
+  if (!isPlain && !isFetch(response)) {
+    throw new ResponseError("An upgrade has the status 101, and no body");
+  }
 }
 function fetchBody(response: Response): HttpResponse["body"] {
   const held = heldContent(response);
@@ -2738,8 +2944,9 @@ function addField(reply: Reply, name: string, value: string): void {
   if (typeof value !== "string" || !FIELD_VALUE_FORM.test(value)) {
     throw new ResponseError(`The response's field ${name} ${whatIsWrong(value)}`);
   }
-  if (kind === "upgrade" && reply.status === 426) { // A MUST there: 9110 §15.5.22 and §7.8
+  if (kind === "upgrade" && (reply.status === 101 || reply.status === 426)) { // 9110 §7.8: a MUST there
     reply.fields += `${name}: ${value}\r\nConnection: Upgrade\r\n`;
+    reply.protocol = value;
   }
   if (kind === "content-type") reply.isTyped = true;
   if (kind === "x-content-type-options") reply.isUnsniffed = true;
@@ -2779,7 +2986,6 @@ function addContent(reply: Reply, body: NonNullable<(HttpResponse | Response)["b
   }
 }
 
-const FIELD_VALUE_FORM = /^[\t\x20-\x7e\x80-\xff]*$/; // 9110 §5.5
 /** What is known of field names as handlers spell them: they use the same few again and again. */
 const FIELD_KINDS = new Map<string, string>();
 /** The fields that are the server's to write: 9110 §6.6.1 and 9112 §6, §7.1.2, §9. */
@@ -2812,6 +3018,19 @@ function headText(reply: Reply, date: string, length: number | undefined, more: 
   const framing = length === undefined ? more : `Content-Length: ${length}\r\n${more}`;
   const dated = date === "" ? "" : `Date: ${date}\r\n`;
   return `HTTP/1.1 ${status} ${REASONS[status] ?? ""}\r\n${dated}${fields}${framing}\r\n`;
+}
+
+/** The answer in place of an upgrade, if that can't be (9110 §7.8). */
+function upgradeRefusal({ protocol }: Reply, request: IncomingRequest): HttpResponse | undefined {
+  const list = (name: string) =>
+    (request.headers.get(name) ?? "").toLowerCase().split(",").map(trim);
+  const isAsked = request.version === "1.1" && list("connection").includes("upgrade") &&
+    list("upgrade").includes(protocol.toLowerCase());
+  if (!isAsked) {
+    const { headers, ...answer } = errorReply(426);
+    return { ...answer, headers: { ...headers, Upgrade: protocol } };
+  }
+  if (!request.content.complete) return errorReply(400, "An upgrade with content");
 }
 
 /** Applies preconditions and a range to a 200, in the order of 9110 §13.2.2. */
@@ -2966,8 +3185,8 @@ function frozenAnswer(
 }
 function isDeepFrozen(response: HttpResponse | Response): boolean {
   if (typeof response !== "object" || response === null || !Object.isFrozen(response)) return false;
-  const { headers, body } = response;
-  if (isStreamed(body)) return false;
+  const { headers, body, upgrade } = response as HttpResponse;
+  if (isStreamed(body) || upgrade !== undefined) return false;
   return headers === undefined ||
     Object.isFrozen(headers) && Object.values(headers ?? {}).every(Object.isFrozen);
 }
@@ -2980,10 +3199,16 @@ function isDeepFrozen(response: HttpResponse | Response): boolean {
 interface Shared {
   readonly handler: Handler;
   readonly settings: Settings;
+  readonly limits: ServeOptions["limits"];
   readonly onError: ServeOptions["onError"];
+  readonly onExchange: ServeOptions["onExchange"];
   readonly log: Logger;
   readonly notes: BoundedLog;
   readonly clock: Clock;
+  readonly totals: Totals;
+  /** Somebody is told of each {@linkcode Exchange}. */
+  readonly isTold: boolean;
+  readonly headLimits: HeadLimits;
   /** Parsers that no connection uses: one that waits for a request needs none. */
   readonly parsers: HeadParser[];
   /** The server is stopping: no connection is kept for another request. */
@@ -2993,8 +3218,19 @@ interface Shared {
   /** Gives back the permit of a connection that is only kept open for its last answer to arrive; false
    * if so many are already that this one has to be closed at once. */
   release(): boolean;
+  /** Tells everybody who wants to know what became of a request. */
+  tell(answered: Answered): void;
   /** Forgets a connection, and gives its permit back if it has not been. */
   closed(connection: HttpConnection): void;
+}
+
+/** What is counted for {@linkcode ServerStats}. */
+interface Totals {
+  /** Answers by the first digit of their status. */
+  answers: number[];
+  refused: number;
+  timeouts: number;
+  losses: number;
 }
 
 /** The time, good to a {@linkcode TICK}. Asking the system would cost each request more than the
@@ -3088,6 +3324,9 @@ class Output {
   #buffer: Buffer | undefined;
   #length = 0;
   #writing: Promise<void> | undefined;
+  /** Whose answers end in what was gathered; in what is being written. */
+  #gathered: Answered[] = [];
+  #leaving: Answered[] = [];
   /** Why it can't be written any further. */
   failure: unknown;
 
@@ -3134,6 +3373,18 @@ class Output {
     this.#space(size).write(text, this.#length);
     this.#length += size;
   }
+  /** An answer ends with what was put last: its end is told when that has been taken. */
+  end(answered: Answered): void {
+    if (this.isEmpty) this.#patience.taken([answered]);
+    else if (this.length === 0) this.#leaving.push(answered);
+    else this.#gathered.push(answered);
+  }
+  /** The answers that were not taken, and won't be. */
+  lose(): Answered[] {
+    const lost = [...this.#leaving, ...this.#gathered];
+    this.#gathered = this.#leaving = [];
+    return lost;
+  }
   /** Writes all that was gathered; undefined if that was done at once. */
   flush(): Promise<void> | undefined {
     if (this.#writing !== undefined) return this.#writing.then(() => this.flush());
@@ -3142,10 +3393,21 @@ class Output {
     const bytes = this.#single ?? buffer!.subarray(0, this.#length);
     this.#single = this.#buffer = undefined;
     this.#length = 0;
+    if (this.#gathered.length > 0) {
+      this.#leaving = this.#gathered;
+      this.#gathered = [];
+    }
     const taken = this.#connection.write(bytes);
     if (taken !== bytes.length) return this.#writing = this.#writeRest(bytes, taken, buffer);
     giveBuffer(buffer);
+    this.#taken();
     return undefined;
+  }
+  #taken(): void {
+    if (this.#leaving.length === 0) return;
+    const answers = this.#leaving;
+    this.#leaving = [];
+    this.#patience.taken(answers);
   }
   async #writeRest(
     bytes: Uint8Array,
@@ -3159,6 +3421,7 @@ class Output {
         sent += await this.#connection.write(bytes.subarray(sent));
       }
       giveBuffer(buffer);
+      this.#taken();
     } catch (error) {
       throw this.failure = error;
     } finally {
@@ -3193,6 +3456,9 @@ const LEFT = "the client left";
 /** What a client is waited for: to send, or to close; or nothing. */
 type Awaited = "head" | "content" | "close" | undefined;
 
+/** What a connection is doing, for {@linkcode ServerStats}. */
+type State = "idle" | "reading" | "handling" | "writing" | "lingering" | "upgraded";
+
 /**
  * One connection: its requests in order, each read, handled and answered before the next.
  *
@@ -3203,11 +3469,12 @@ type Awaited = "head" | "content" | "close" | undefined;
  * | handles                   | `#request` is there; `watch` looks for the end   |                    |
  * | answers                   | `#answering`; a 408 or 100 would come too late   | idleTimeout a step |
  * | lingers for a last answer | `isLingering`; its permit has been given back    | LINGER_TIME        |
+ * | has been upgraded         | `#owner` has it, and `#request` its signals      |                    |
  * | is closed                 | `#closed`; what still runs finds out             |                    |
  *
  * `#persists` says whether it waits again after an answer, `#late` that it has sent a 408.
  */
-class HttpConnection implements Patience {
+class HttpConnection implements Patience, RequestOwner {
   readonly #shared: Shared;
   readonly #connection: Connection;
   readonly #input: Input;
@@ -3230,13 +3497,18 @@ class HttpConnection implements Patience {
   #request: IncomingRequest | undefined;
   #source: Source | undefined;
   #answering = false;
-  /** What is known of the request in hand and of its answer, for the log: when it began, the status,
-   * bytes of content that were sent, why it failed, and whether that has been told. */
-  #started = 0;
+  /** What is known of the request in hand and of its answer: when it began, its head was there, and its
+   * answer began, if anybody is told; the status, bytes of content that were sent, why it failed, and
+   * whether its {@linkcode Exchange} has been written. */
+  #startedAt = 0;
+  #headAt = 0;
+  #answerAt = 0;
   #status = 0;
   #sent = 0;
   #reason = "";
   #isNoted = true;
+  /** Who takes the connection over. */
+  #owner: HttpResponse["upgrade"];
   #answered = 0;
   /** What was done for this connection since others got their turn. */
   #steps = 0;
@@ -3277,16 +3549,15 @@ class HttpConnection implements Patience {
         }
 
         // Call the handler.
-        if (log.info !== undefined) this.#started = Date.now();
         this.#isNoted = false;
         const content = new Body(head, this.#input, this, settings);
-        const request = new IncomingRequest(head, content, this.#connection, () => this.watch());
+        const request = new IncomingRequest(head, content, this.#connection, this);
         this.#request = request;
         this.#awaitNothing();
         log.debug?.(`Processing ${head.method} ${visible(head.target)}...${this.#from()}`);
-        let response: HttpResponse | Response;
+        let response = content.complete ? undefined : this.#setLimits(request);
         try {
-          const returned = handler(request);
+          const returned = response ?? handler(request);
           response = isPromise(returned) ? await this.#settled(returned) : returned;
         } catch (error) {
           if (request.isReason(error)) throw error; // Nobody is there to get an answer.
@@ -3298,10 +3569,11 @@ class HttpConnection implements Patience {
         const sent = this.#send(request, response);
         if (sent !== undefined) await sent;
         if (this.#closed) return; // What else the client has sent is not handled any more.
-        this.#noteAnswer(head);
+        this.#noteAnswer();
         if (request.isFollowed) await this.#output.flush();
         request.end();
         log.debug?.(`Completed!!${this.#from()}`);
+        if (this.#owner !== undefined) return await this.#handOver(this.#owner, request);
         if (!content.complete && this.#persists) await this.#skip(content);
         else if (!content.complete) content.abandon();
         if (!this.#persists) return await this.#finish(head.keepAlive || !content.complete);
@@ -3309,6 +3581,7 @@ class HttpConnection implements Patience {
         this.#request = undefined;
         this.#leftAt = Infinity;
         this.#status = this.#sent = 0;
+        this.#reason = "";
         this.#allowance = this.#requestTime;
         this.#answered++;
         const step = this.step();
@@ -3328,15 +3601,16 @@ class HttpConnection implements Patience {
   giveUp(why: string, reason: unknown): void {
     if (this.#closed) return;
     this.#noteLoss(why, reason);
-    this.close(reason);
+    this.close(reason, why);
   }
   /** Closes the connection, and gives its permit back. */
-  close(reason?: unknown): void {
+  close(reason?: unknown, why = LEFT): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#readBy = this.#writeBy = Infinity;
     this.#connection.close();
     this.#shared.closed(this);
+    for (const answered of this.#output.lose()) this.#lost(answered, why);
     if (reason !== undefined) this.#request?.abort(reason);
     this.#request?.end(reason ?? new Error(CLOSED));
     void this.#source?.cancel(reason);
@@ -3362,9 +3636,20 @@ class HttpConnection implements Patience {
     return this.#awaits === "head" && !this.#begun;
   }
 
+  get state(): State {
+    if (this.#lingering) return "lingering";
+    if (this.#owner !== undefined) return "upgraded";
+    if (this.#awaits !== undefined) return this.isWaiting ? "idle" : "reading";
+    return this.#request === undefined || this.#answering ? "writing" : "handling";
+  }
+  get isStopping(): boolean {
+    return this.#shared.stopping;
+  }
+
   /** The server is stopping: what waits for a request gets no more than a moment for it to come. */
   hurry(): void {
     if (this.isWaiting) this.#awaitHead();
+    this.#request?.stop();
   }
 
   // Time
@@ -3418,11 +3703,12 @@ class HttpConnection implements Patience {
     const begun = this.#awaits === "head" ? this.#begun : this.#awaits === "content";
     if (begun && !this.#answering && this.#output.isEmpty) {
       this.#late = new HttpError(408, "The request took too long to arrive"); // 9110 §15.5.9
-      this.#noteRefusal(this.#late);
+      this.#shared.totals.timeouts++;
       void this.#sendLate(this.#late);
     } else {
       const why = "Connection closed due to idle timeout";
       const isExpected = this.#awaits === "close" || this.#shared.stopping;
+      if (!isExpected) this.#shared.totals.timeouts++;
       if (this.#isNoted && !isExpected) this.#note(why);
       this.giveUp(why, new DOMException("The client took too long", "TimeoutError"));
     }
@@ -3432,7 +3718,8 @@ class HttpConnection implements Patience {
     this.#await("close", LINGER_TIME);
     this.#lingering = this.#shared.release();
     try {
-      await writeAll(this.#connection, this.#refusal(late));
+      this.#putRefusal(late);
+      await this.#output.flush();
       await this.#connection.closeWrite();
     } catch (error) {
       this.close(error);
@@ -3441,7 +3728,7 @@ class HttpConnection implements Patience {
   /** Begins to notice whether the client goes away while its request is handled. */
   watch(): void {
     const request = this.#request;
-    if (this.#awaits !== undefined || request === undefined) return;
+    if (this.#awaits !== undefined || request === undefined || this.#owner !== undefined) return;
     const isSeen = this.#input.watch((error) => {
       if (error !== undefined) return this.giveUp(LEFT, error);
       if (this.#request !== request) return;
@@ -3462,10 +3749,13 @@ class HttpConnection implements Patience {
   #nextHead(): Head | undefined {
     const input = this.#input;
     if (input.empty) return undefined;
-    const { parsers, settings } = this.#shared;
-    const parser = this.#parser ??= parsers.pop() ?? new HeadParser(settings);
+    const { parsers, headLimits, isTold } = this.#shared;
+    const isNew = this.#parser === undefined;
+    if (isNew && isTold) this.#startedAt = this.#headAt = performance.now();
+    const parser = this.#parser ??= parsers.pop() ?? new HeadParser(headLimits);
     const head = parser.parse(input.bytes, input.start, input.end);
     if (head === undefined) return undefined;
+    if (!isNew && isTold) this.#headAt = performance.now();
     input.start += parser.size;
     parser.reset();
     parsers.push(parser);
@@ -3494,6 +3784,22 @@ class HttpConnection implements Patience {
       this.#persists = false;
     }
     content.abandon();
+  }
+
+  /** Asks the application how much content this request may have; if that fails, for an answer.
+   * @throws {HttpError} if it has announced more. */
+  #setLimits(request: IncomingRequest): HttpResponse | Response | undefined {
+    const { limits, settings } = this.#shared;
+    if (limits === undefined) return undefined;
+    let given: Settings;
+    try {
+      given = checkSettings({ ...settings, ...limits(request) });
+    } catch (error) {
+      return this.#failure(error, request);
+    }
+    this.#allowance += given.requestTimeout * 1000 - this.#requestTime;
+    request.content.limitTo(given.maxBodySize);
+    return undefined;
   }
 
   // Answering
@@ -3543,6 +3849,7 @@ class HttpConnection implements Patience {
   #send(request: IncomingRequest, response: HttpResponse | Response): Promise<void> | undefined {
     if (this.#late !== undefined) throw this.#late;
     this.#answering = true;
+    if (this.#shared.isTold) this.#answerAt = performance.now();
     const { head, content } = request;
     const { stopping, crowded, clock } = this.#shared;
     clock.now(); // The handler may have taken its time.
@@ -3558,6 +3865,11 @@ class HttpConnection implements Patience {
     } catch (error) {
       discard(response);
       reply = this.#failureReply(error, request);
+    }
+    if (reply.upgrade !== undefined) {
+      const refusal = upgradeRefusal(reply, request);
+      if (refusal === undefined) this.#owner = reply.upgrade;
+      else reply = checkResponse(refusal);
     }
     if (isSource(reply.content)) {
       this.#source = reply.content;
@@ -3638,6 +3950,7 @@ class HttpConnection implements Patience {
   }
   #headText(reply: Reply, head: Head, length: number | undefined, framing: string): string {
     let more = framing;
+    if (this.#owner !== undefined) return headText(reply, this.#shared.clock.date, length, more);
     if (!this.#persists) more += CLOSE;
     else if (head.version === "1.0") more += "Connection: keep-alive\r\n";
     return headText(reply, this.#shared.clock.date, length, more);
@@ -3772,7 +4085,7 @@ class HttpConnection implements Patience {
    * sides say that they have finished (9112 §9.8). */
   async #finish(lingers: boolean): Promise<void> {
     await this.#output.flush();
-    if (lingers || !this.#input.empty || this.#connection.encrypted) await this.#linger(NOTHING);
+    if (lingers || !this.#input.empty || this.#connection.encrypted) await this.#linger();
   }
   /** Answers what can't be served, if it can be answered. */
   async #refuse(error: unknown): Promise<void> {
@@ -3785,75 +4098,153 @@ class HttpConnection implements Patience {
       if (error instanceof TlsError && !error.isGone) return this.#note(visible(error.message));
       const isLost = !(error instanceof HttpError) || this.#answering;
       if (isLost) this.#noteLoss(LEFT, error);
-      else this.#noteRefusal(error);
       await this.#output.flush();
-      if (!isLost) await this.#linger(this.#refusal(error));
+      if (isLost) return;
+      this.#putRefusal(error);
+      await this.#linger();
     } catch { /* The client did not wait for it. */ }
   }
-  #refusal(error: HttpError): Uint8Array {
-    return encodeRefusal(error, this.#shared.clock, this.#seen().method);
+  /** Gathers the server's own answer to a message, behind nothing else. */
+  #putRefusal(error: HttpError): void {
+    if (this.#shared.isTold) this.#answerAt = performance.now();
+    const { method } = this.#seen();
+    const { bytes, size } = encodeRefusal(error, this.#shared.clock, method);
+    this.#status = error.status;
+    this.#sent = size;
+    this.#reason = visible(error.message) + because(error);
+    this.#output.put(bytes);
+    this.#noteAnswer(true);
   }
-  /** Sends a last answer so that it arrives. Nobody has to wait for a permit meanwhile. */
-  async #linger(answer: Uint8Array): Promise<void> {
+  /** Sends the last answer so that it arrives. Nobody has to wait for a permit meanwhile. */
+  async #linger(): Promise<void> {
     this.#await("close", LINGER_TIME);
     this.#lingering = this.#shared.release();
     const reading = this.#input.ahead ?? this.#request?.content.pending;
-    if (this.#lingering) await sayGoodbye(this.#connection, answer, reading);
-    else await writeAll(this.#connection, answer);
+    await this.#output.flush();
+    if (this.#lingering) await sayGoodbye(this.#connection, NOTHING, reading);
+  }
+  /** Leaves the connection to whoever speaks another protocol. */
+  async #handOver(owner: NonNullable<HttpResponse["upgrade"]>, request: IncomingRequest) {
+    await this.#output.flush();
+    const connection = new UpgradedConnection(this.#connection, this.#input, () => this.close());
+    try {
+      await owner(connection);
+    } catch (error) {
+      const isLost = this.#closed || error === connection.failure;
+      if (!isLost) this.#noteMistake(error, request, "upgrade, ");
+    }
   }
 
-  // Logging. All of a request line that was parsed is visible ASCII, and none of it a quote; but a query
-  // may have backslashes.
+  // Telling
 
   /** Who it is. */
   get #peer(): string {
     return `${this.#connection.remoteAddress}:${this.#connection.remotePort}`;
   }
-  /** Method and target of the request in hand, as far as they are known. */
-  #seen(): { method: string; target: string } {
+  /** What is known of the request line of the request in hand. */
+  #seen(): { method: string; target: string; protocol: string } {
     const { bytes, start } = this.#input;
-    return this.#request?.head ?? this.#parser?.seenIn(bytes, start) ?? { method: "", target: "" };
+    return this.#request?.head ?? this.#parser?.seenIn(bytes, start) ?? NOTHING_SEEN;
   }
   #from(): string {
     return ` (from ${this.#peer})`;
   }
-  /** The line of a request in the access log. */
-  #noteAnswer({ method, target, protocol }: Head): void {
-    const { info } = this.#shared.log;
+  /** The request in hand has been answered: what is to be told of it, once its answer has been taken. */
+  #noteAnswer(refused = false): void {
+    const answered = this.#conclude(refused);
+    if (answered !== undefined) this.#output.end(answered);
+  }
+  #conclude(refused: boolean): Answered | undefined {
+    const { totals, isTold } = this.#shared;
     this.#isNoted = true;
-    if (info === undefined) return;
-    const milliseconds = Math.max(0, Date.now() - this.#started);
-    const answer = `${this.#status || "-"} ${this.#sent} ${milliseconds} ms`;
-    const reason = this.#reason && `: ${this.#reason}`;
-    this.#reason = "";
-    info(`${this.#peer} "${method} ${visible(target)} ${protocol}" ${answer}${reason}`);
+    totals.answers[Math.floor(this.#status / 100)]++;
+    if (refused) totals.refused++;
+    if (!isTold) return undefined;
+    const { method, target, protocol } = this.#seen();
+    const { remoteAddress, remotePort } = this.#request ?? this.#connection;
+    return {
+      method,
+      target,
+      protocol,
+      remoteAddress,
+      remotePort,
+      status: this.#status,
+      received: this.#request?.content.received ?? 0,
+      sent: this.#sent,
+      headTime: this.#headAt - this.#startedAt,
+      answerTime: this.#status === 0 ? 0 : this.#answerAt - this.#startedAt,
+      time: this.#startedAt, // until it is told
+      delivered: false,
+      refused,
+      reason: this.#reason,
+    };
+  }
+  taken(answers: Answered[]): void {
+    for (const answered of answers) {
+      answered.delivered = true;
+      this.#shared.tell(answered);
+    }
+  }
+  #lost(answered: Answered, why: string): void {
+    answered.reason ||= why;
+    this.#shared.tell(answered);
   }
   /** Something that happened to the connection. */
   #note(what: string): void {
     this.#shared.notes.add("info", what, what + this.#from());
   }
-  /** A message that is answered by the server itself. */
-  #noteRefusal(error: HttpError): void {
-    this.#isNoted = true;
-    const { method, target } = this.#seen();
-    const line = `${this.#peer} "${`${method} ${visible(target)}`.trim()}" ${error.status}`;
-    this.#shared.notes.add(
-      "info",
-      `Requests refused with ${error.status}`,
-      `${line}: ${visible(error.message)}${because(error)}`,
-    );
-  }
-  /** The connection ends before its time; a request that is in hand gets its line now. */
+  /** The connection ends before its time; what becomes of a request that is in hand is told now. */
   #noteLoss(why: string, error: unknown): void {
     this.#shared.log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
+    if (why === LEFT) this.#shared.totals.losses++;
     if (this.#isNoted || this.#request === undefined) return;
-    this.#reason ||= why;
-    this.#noteAnswer(this.#request.head);
+    const answered = this.#conclude(false);
+    if (answered !== undefined) this.#lost(answered, why);
   }
   /** What a handler did wrong. */
   #noteMistake(error: unknown, { method, target }: HttpRequest, where = ""): void {
     const what = `${where}${method} ${visible(target)}${this.#from()}: ${describe(error)}`;
     this.#shared.notes.add("error", "Errors of handlers", what);
+  }
+}
+
+const NOTHING_SEEN = { method: "", target: "", protocol: "" };
+
+/** A connection that was taken over, with what its client has sent behind the request. */
+class UpgradedConnection implements Connection {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly encrypted: boolean;
+  readonly close: () => void;
+  /** Why it can't be read or written any further. */
+  failure: unknown;
+  readonly #connection: Connection;
+  readonly #input: Input;
+
+  constructor(connection: Connection, input: Input, close: () => void) {
+    this.#connection = connection;
+    this.#input = input;
+    this.close = close;
+    this.remoteAddress = connection.remoteAddress;
+    this.remotePort = connection.remotePort;
+    this.encrypted = connection.encrypted ?? false;
+  }
+  read(buffer: Uint8Array): number | null | Promise<number | null> {
+    const input = this.#input;
+    if (!input.empty) return input.take(buffer);
+    if (input.ahead === undefined) return this.#heeded(input.readInto(buffer));
+    // A read was begun before, to notice whether the client leaves.
+    return this.#heeded((async () => input.took(await input.read()) ? input.take(buffer) : null)());
+  }
+  write(bytes: Uint8Array): number | Promise<number> {
+    return this.#heeded(this.#connection.write(bytes));
+  }
+  closeWrite(): void | Promise<void> {
+    return this.#connection.closeWrite();
+  }
+  #heeded<T>(result: T | Promise<T>): T | Promise<T> {
+    if (isPromise(result)) result.catch((error) => this.failure = error);
+    return result;
   }
 }
 
@@ -3895,12 +4286,47 @@ function because({ cause }: Error): string {
 export interface Server extends AsyncDisposable {
   /** Where it listens. */
   readonly addr: { hostname: string; port: number };
+  /** What it is doing and has done; counted when it is asked for, and of no cost to any request. */
+  readonly stats: ServerStats;
   /** Settles when the server was stopped and the last connection is gone. */
   readonly finished: Promise<void>;
   /** Stops accepting, closes idle connections, lets running requests finish, and cuts off what is
    * left after `graceSeconds` (default 10). A further call can make that sooner, not later. Settles
    * with `finished`. */
   shutdown(graceSeconds?: number): Promise<void>;
+}
+
+/** What a server is doing, and what it has done since it was started. */
+export interface ServerStats {
+  /** Open connections by what they are doing. */
+  readonly connections: {
+    /** For a permit. Those in the kernel's queue, which on Deno is all but one, can't be seen. */
+    readonly waiting: number;
+    /** For a request, of which nothing has come. */
+    readonly idle: number;
+    /** A head or content, for which the client is waited for. */
+    readonly reading: number;
+    /** A handler has the request, and has not answered. */
+    readonly handling: number;
+    /** An answer. */
+    readonly writing: number;
+    /** For their last answer to arrive; these need no permit. */
+    readonly lingering: number;
+    /** Taken over for another protocol. */
+    readonly upgraded: number;
+  };
+  /** Permits that nobody has, of `maxConnections`. */
+  readonly freePermits: number;
+  /** Answers by the first digit of their status; `none`: requests that got none. */
+  readonly answers: Record<"none" | "1xx" | "2xx" | "3xx" | "4xx" | "5xx", number>;
+  /** Of these, those by which the server itself refused a request. */
+  readonly refused: number;
+  /** Connections on which a client took too long: 408, or closed. */
+  readonly timeouts: number;
+  /** Connections that broke, or whose client left in the middle of a request or its answer. */
+  readonly losses: number;
+  /** Lines that the log has lost, if it tells. */
+  readonly lostLines: number;
 }
 
 /** What a Fetch application is told besides the request. */
@@ -3915,6 +4341,9 @@ class Info implements FetchInfo {
   }
   get completed(): Promise<void> {
     return this.#request.completed;
+  }
+  get stopping(): AbortSignal {
+    return this.#request.stopping;
   }
 }
 
@@ -3943,17 +4372,20 @@ export function serve(
 ): Server {
   const handler = handlerOf(application);
   const { port, backlog } = checkSettings(options);
-  const busy = new HttpError(503, "Too many connections");
-  const refusal = encodeRefusal(busy, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
+  const { bytes: refusal } = encodeRefusal(BUSY, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
+  const refused = (connection: Connection) => server.noteRefused(connection);
   const { hostname = "127.0.0.1", reusePort, tls } = options;
   let listener: Listener;
   try {
-    listener = listen({ hostname, port, backlog, reusePort, tls, refusal });
+    listener = listen({ hostname, port, backlog, reusePort, tls, refusal, refused });
   } catch (cause) {
     throw new Error(`Cannot listen at ${hostname}:${port}: ${whyNot(cause)}`, { cause });
   }
-  return serveOn(listener, handler, options);
+  const server = new HttpServer(listener, handler, options);
+  return server;
 }
+/** Why a connection beyond the backlog is refused. */
+const BUSY = new HttpError(503, "Too many connections");
 
 /** Serves the same on a listener of your own. What `options` say of the address is not used.
  * @throws {RangeError} for an option that is out of its range. */
@@ -3979,6 +4411,13 @@ function whyNot(error: unknown): string {
   return message.split("\n")[0];
 }
 
+/** What a browser on this machine would be given. */
+function urlOf({ addr: { hostname, port }, encrypted }: Listener): string {
+  const isAny = hostname === "0.0.0.0" || hostname === "::";
+  const host = isAny ? "localhost" : hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${encrypted ? "https" : "http"}://${host}:${port}/`;
+}
+
 /** Permits, handed out in the order of asking. */
 class Semaphore {
   #free: number;
@@ -3993,6 +4432,9 @@ class Semaphore {
     this.#free--;
     return undefined;
   }
+  get free(): number {
+    return this.#free;
+  }
   release(): void {
     const next = this.#queue.shift();
     if (next === undefined) this.#free++;
@@ -4002,7 +4444,7 @@ class Semaphore {
 
 /** The same logger, but that nobody is harmed by what it throws. */
 function harmless(log: Logger): Logger {
-  const guard = (name: keyof Logger) => {
+  const guard = (name: "debug" | "info" | "error") => {
     if (log[name] === undefined) return undefined;
     return (message: string) => {
       try {
@@ -4011,16 +4453,28 @@ function harmless(log: Logger): Logger {
       } catch { /* There is nowhere left to tell it. */ }
     };
   };
-  return { debug: guard("debug"), info: guard("info"), error: guard("error") };
+  return {
+    debug: guard("debug"),
+    info: guard("info"),
+    error: guard("error"),
+    get lost() {
+      return log.lost;
+    },
+  };
 }
 
 class HttpServer implements Server, Shared {
   readonly handler: Handler;
   readonly settings: Settings;
+  readonly limits: ServeOptions["limits"];
   readonly onError: ServeOptions["onError"];
+  readonly onExchange: ServeOptions["onExchange"];
   readonly log: Logger;
   readonly notes: BoundedLog;
   readonly clock: Clock;
+  readonly totals: Totals = { answers: [0, 0, 0, 0, 0, 0], refused: 0, timeouts: 0, losses: 0 };
+  readonly isTold: boolean;
+  readonly headLimits: HeadLimits;
   readonly parsers: HeadParser[] = [];
   readonly addr: { hostname: string; port: number };
   readonly finished: Promise<void>;
@@ -4047,8 +4501,16 @@ class HttpServer implements Server, Shared {
   constructor(listener: Listener, handler: Handler, options: ServeOptions) {
     this.handler = handler;
     this.settings = checkSettings(options);
+    this.limits = options.limits;
     this.onError = options.onError;
+    this.onExchange = options.onExchange;
     this.log = harmless(options.log ?? {});
+    this.isTold = (this.log.info ?? this.onExchange) !== undefined;
+    const { maxBodySize, ...others } = this.settings;
+    this.headLimits = {
+      ...others,
+      maxBodySize: this.limits === undefined ? maxBodySize : Infinity,
+    };
     this.notes = new BoundedLog(this.log);
     this.addr = listener.addr;
     this.finished = new Promise((resolve) => this.#done = resolve);
@@ -4061,7 +4523,7 @@ class HttpServer implements Server, Shared {
       listener.close();
       throw error;
     }
-    this.log.info?.(`Listening at PORT ${this.addr.port}...`);
+    this.log.info?.(`Listening at PORT ${this.addr.port}... ${urlOf(listener)}`);
     // Deno ends a process in which nothing is awaited but promises, as in a server that is full.
     this.#alive = setInterval(() => {}, LONGEST_TIMER);
     void this.#acceptAll();
@@ -4133,6 +4595,75 @@ class HttpServer implements Server, Shared {
       if (connection.leftAt <= Math.min(before, longest?.leftAt ?? Infinity)) longest = connection;
     }
     longest?.giveUp(LEFT, new DOMException("The client has gone", "AbortError"));
+  }
+  tell(answered: Answered): void {
+    answered.time = performance.now() - answered.time;
+    if (this.log.info !== undefined) this.#logExchange(answered);
+    try {
+      const result: unknown = this.onExchange?.(answered);
+      if (isPromise(result)) result.catch((error) => this.#noteMistake(error));
+    } catch (error) {
+      this.#noteMistake(error);
+    }
+  }
+  #noteMistake(error: unknown): void {
+    this.notes.add("error", "Errors of onExchange", `onExchange: ${describe(error)}`);
+  }
+  /** A line of the access log. All of a request line that was parsed is visible ASCII, and none of it a
+   * quote; but a query may have backslashes. */
+  #logExchange(exchange: Exchange): void {
+    const { method, target, protocol, remoteAddress, remotePort, status, reason } = exchange;
+    const peer = `${remoteAddress}:${remotePort}`;
+    const because = reason && `: ${reason}`;
+    if (exchange.refused) {
+      const line = `${peer} "${`${method} ${visible(target)}`.trim()}" ${status}${because}`;
+      return this.notes.add("info", `Requests refused with ${status}`, line);
+    }
+    const answer = `${status || "-"} ${exchange.sent} ${Math.round(exchange.time)} ms${because}`;
+    this.log.info!(`${peer} "${method} ${visible(target)} ${protocol}" ${answer}`);
+  }
+  /** A connection beyond the backlog has been refused. */
+  noteRefused({ remoteAddress, remotePort }: Connection): void {
+    this.totals.answers[5]++;
+    this.totals.refused++;
+    if (!this.isTold) return;
+    this.tell({
+      ...NOTHING_SEEN,
+      remoteAddress,
+      remotePort,
+      status: BUSY.status,
+      received: 0,
+      sent: 0,
+      headTime: 0,
+      answerTime: 0,
+      time: performance.now(),
+      delivered: true,
+      refused: true,
+      reason: BUSY.message,
+    });
+  }
+  get stats(): ServerStats {
+    const { answers, refused, timeouts, losses } = this.totals;
+    const [none, one, two, three, four, five] = answers;
+    const connections = {
+      waiting: this.#queued + (this.#listener.waiting ?? 0),
+      idle: 0,
+      reading: 0,
+      handling: 0,
+      writing: 0,
+      lingering: 0,
+      upgraded: 0,
+    };
+    for (const { state } of this.#connections) connections[state]++;
+    return {
+      connections,
+      freePermits: this.#permits.free,
+      answers: { none, "1xx": one, "2xx": two, "3xx": three, "4xx": four, "5xx": five },
+      refused,
+      timeouts,
+      losses,
+      lostLines: this.log.lost ?? 0,
+    };
   }
   release(): boolean {
     if (this.#lingering >= this.settings.maxConnections) return false;
@@ -4237,6 +4768,8 @@ const USAGE = `Usage: server.ts [options]
   --version                print the version`;
 
 const LEVELS = ["silent", "error", "info", "debug"] as const;
+/** How much a {@linkcode LineLog} tells. */
+export type LogLevel = typeof LEVELS[number];
 
 /** Reads the arguments. @throws an error whose message is for whoever typed them. */
 async function readArguments(args: string[]) {
@@ -4268,8 +4801,8 @@ async function readArguments(args: string[]) {
   };
   const delay = Number(values.delay ?? 0);
   if (!(delay >= 0 && delay <= LONGEST_TIMER / 1000)) throw new Error("--delay must be seconds");
-  const level = LEVELS.indexOf(values["log-level"] as typeof LEVELS[number] ?? "info");
-  if (level < 0) throw new Error(`--log-level must be one of ${LEVELS.join(", ")}`);
+  const level = (values["log-level"] ?? "info") as LogLevel;
+  if (!LEVELS.includes(level)) throw new Error(`--log-level must be one of ${LEVELS.join(", ")}`);
   const { "tls-cert": cert, "tls-key": key } = values;
   if ((cert === undefined) !== (key === undefined)) {
     throw new Error("--tls-cert and --tls-key go together");
@@ -4314,23 +4847,29 @@ function whyNoHandlers({ message, stack }: Error): string {
   return `handlers.ts can't be loaded: ${stack ?? message}`;
 }
 
-/** Writes log lines to the standard error: all those of one turn of the event loop at once, and
- * while there are more, all those of some milliseconds. */
-class LineLog {
+/** The program's own log, for libraries too: `serve(handler, { log: new LineLog() })`. Lines, each with its
+ * time and level, go to the standard error: all those of one turn of the event loop at once, and while
+ * there are more, all those of some milliseconds. When nobody takes them, 1 MiB is kept. */
+export class LineLog implements Logger {
+  /** The three methods of a {@linkcode Logger}, as far as the level lets them through. */
+  readonly debug?: (message: string) => void;
+  /** Likewise. */
+  readonly info?: (message: string) => void;
+  /** Likewise. */
+  readonly error?: (message: string) => void;
+  /** How many lines were lost, since nobody took those before. */
+  lost = 0;
   #lines = "";
-  #lost = 0;
+  #untold = 0;
   #writing: Promise<void> | undefined;
   #stamp = "";
   #second = 0;
 
-  /** A logger that lets through what is no less important than `level`. */
-  at(level: number): Logger {
-    const line = (name: string) => (message: string) => this.#add(name, message);
-    return {
-      error: level < LEVELS.indexOf("error") ? undefined : line("ERROR"),
-      info: level < LEVELS.indexOf("info") ? undefined : line("INFO"),
-      debug: level < LEVELS.indexOf("debug") ? undefined : line("DEBUG"),
-    };
+  /** A log of what is no less important than `level`. Default `"info"`. */
+  constructor(level: LogLevel = "info") {
+    for (const name of LEVELS.slice(1, LEVELS.indexOf(level) + 1) as (keyof Logger & LogLevel)[]) {
+      this[name] = (message) => this.#add(name.toUpperCase(), message);
+    }
   }
   /** Waits until all of it has been taken, for a bounded time. */
   async finish(): Promise<void> {
@@ -4338,7 +4877,8 @@ class LineLog {
   }
   #add(name: string, message: string): void {
     if (this.#lines.length + message.length > MAX_LOG) {
-      this.#lost++;
+      this.lost++;
+      this.#untold++;
       return;
     }
     const now = Date.now();
@@ -4352,9 +4892,9 @@ class LineLog {
     for (let pause = 0; this.#lines !== ""; pause = LOG_PAUSE) {
       await new Promise((resolve) => setTimeout(resolve, pause));
       const bytes = encoder.encode(this.#lines);
-      const lost = this.#lost;
+      const lost = this.#untold;
       this.#lines = "";
-      this.#lost = 0;
+      this.#untold = 0;
       if (lost > 0) this.#add("ERROR", `Log lines lost: ${lost}`);
       try {
         for (let sent = 0; sent < bytes.length;) sent += await writeError(bytes.subarray(sent));
@@ -4407,14 +4947,14 @@ async function main(): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, delay * 1000));
     return handler(request);
   };
-  const lines = new LineLog();
+  const log = new LineLog(level);
   const before = running["server.ts"];
   const { promise, resolve } = Promise.withResolvers<Server>();
   running["server.ts"] = promise;
   await (await before)?.shutdown(0);
   let server: Server;
   try {
-    server = serve(delay > 0 ? delayed : handler, { ...options, log: lines.at(level) });
+    server = serve(delay > 0 ? delayed : handler, { ...options, log });
   } catch (error) {
     const { hostname = "127.0.0.1", port = SETTINGS.port.value } = options;
     const reason = whyNot((error as Error).cause ?? error);
@@ -4434,7 +4974,7 @@ async function main(): Promise<void> {
   process.off("SIGINT", stop);
   process.off("SIGTERM", stop);
   if (running["server.ts"] !== promise) return; // Another has taken its place.
-  await lines.finish();
+  await log.finish();
   process.exit(0);
 }
 

@@ -645,7 +645,7 @@ Deno.test("an echo of JSON is at most 13 times what came, and a kilobyte", async
 const PEER = "192.0.2.1:50000";
 /** Lines that are about no connection. */
 const GENERAL =
-  /^(Waiting for connection\.\.\.|Listening at PORT 0\.\.\.|Shutting down\.\.\.|Stopped)$/;
+  /^(Waiting for connection\.\.\.|Listening at PORT 0\.\.\. http:\/\/memory:0\/|Shutting down\.\.\.|Stopped)$/;
 const ACCESS = /^\S+ "\S+ \S+ HTTP\/1\.\d" (\d+|-) \d+ \d+ ms(: |$)/;
 
 /** Waits for something that its own signal ends, as a handler that calls `fetch` with it does. */

@@ -79,7 +79,8 @@ export function judgeHead(text: string, bounds: Bounds = DEFAULTS): Refused | Un
   const seen = text.slice(0, bounds.maxHeaderSize);
   let verdict = judgeLines(seen, bounds);
   if (verdict.is === "unfinished" && text.length >= bounds.maxHeaderSize) {
-    verdict = refused(verdict.hasLine ? 431 : 414); // RFC 6585 §5, 9110 §15.5.15
+    const isMethod = new RegExp(`^(\\r\\n){0,2}${TOKEN}$`).test(seen); // 9112 §3
+    verdict = refused(isMethod ? 501 : verdict.hasLine ? 431 : 414); // RFC 6585 §5, 9110 §15.5.15
   }
   if (verdict.is === "refused") verdict.method = METHOD.exec(seen)?.[2] ?? "";
   return verdict;
@@ -146,7 +147,9 @@ function isAllowed(fields: Fields): boolean {
   if (name === "host") return !isSecond; // 9112 §3.2
   if (name === "transfer-encoding") return !isSecond; // 9112 §6.1: it could be read in two ways
   // 9112 §6.3: a list of equal lengths may be refused like any other that is not a number.
-  if (name === "content-length") return !isSecond && /^[0-9]+$/.test(value); // 9110 §8.6
+  if (name === "content-length") { // 9110 §8.6, and no more than a number can hold (9112 §6.3)
+    return !isSecond && /^[0-9]+$/.test(value) && BigInt(value) < 2n ** 53n;
+  }
   // What CGI would take for the field itself (RFC 3875 §4.1.18).
   return name !== "content_length" && name !== "transfer_encoding";
 }

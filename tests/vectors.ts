@@ -186,7 +186,11 @@ export const VECTORS: Vector[] = [
   ...bad("9112 §3", 414, [
     ["a request line of more than 16384 bytes", sizedLine(16385)],
     ["a request line that does not end", `GET /${"x".repeat(20000)}`],
+    ["a target that does not end behind a long method", `${"G".repeat(16382)} /${"x".repeat(20)}`],
+  ]),
+  ...bad("9112 §3", 501, [
     ["a method that does not end", "G".repeat(20000)],
+    ["a method that does not end, behind empty lines", "\r\n\r\n" + "G".repeat(16380)],
   ]),
   ...bad("9112 §3", 431, [
     ["a request line that leaves no room for fields", sizedLine(16384)],
@@ -559,7 +563,10 @@ export const VECTORS: Vector[] = [
   ...bad("9112 §6.2", 413, [
     ["one byte too many", sized("1048577")],
     ["2^32 + 5", sized("4294967301")],
-    ["2^53", sized("9007199254740992")],
+    ["2^53 - 1", sized("9007199254740991")],
+  ]),
+  ...bad("9112 §6.3", 400, [
+    ["2^53, which can't be counted to by ones", sized("9007199254740992")],
     ["2^64 + 5", sized("18446744073709551621")],
     ["a thousand digits", sized("9".repeat(1000))],
   ]),
