@@ -89,7 +89,7 @@ export interface Exchange {
   readonly remotePort: number;
   /** The status of the answer; 0 if there was none. */
   readonly status: number;
-  /** Bytes of the request's content that were read, without what frames it. */
+  /** Bytes of the request's content that had been read when it was answered, without what frames it. */
   readonly received: number;
   /** Bytes of the answer's content that were given to the system to be sent, likewise. */
   readonly sent: number;
@@ -3754,7 +3754,10 @@ class HttpConnection implements Patience, RequestOwner {
     if (isNew && isTold) this.#startedAt = this.#headAt = performance.now();
     const parser = this.#parser ??= parsers.pop() ?? new HeadParser(headLimits);
     const head = parser.parse(input.bytes, input.start, input.end);
-    if (head === undefined) return undefined;
+    if (head === undefined) {
+      this.#isNoted = !parser.begun;
+      return undefined;
+    }
     if (!isNew && isTold) this.#headAt = performance.now();
     input.start += parser.size;
     parser.reset();
@@ -3793,7 +3796,9 @@ class HttpConnection implements Patience, RequestOwner {
     if (limits === undefined) return undefined;
     let given: Settings;
     try {
-      given = checkSettings({ ...settings, ...limits(request) });
+      const own = limits(request);
+      if (isPromise(own)) throw new TypeError("limits returned a promise: it must answer at once");
+      given = checkSettings({ ...settings, ...own });
     } catch (error) {
       return this.#failure(error, request);
     }
@@ -4197,7 +4202,7 @@ class HttpConnection implements Patience, RequestOwner {
   #noteLoss(why: string, error: unknown): void {
     this.#shared.log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
     if (why === LEFT) this.#shared.totals.losses++;
-    if (this.#isNoted || this.#request === undefined) return;
+    if (this.#isNoted) return;
     const answered = this.#conclude(false);
     if (answered !== undefined) this.#lost(answered, why);
   }

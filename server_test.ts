@@ -38,6 +38,7 @@ import "./tests/mended.ts";
 import { NEAR } from "./tests/names.ts";
 import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
+import "./tests/service.ts";
 import { COMPARED } from "./tests/rivals.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
 import { Client, isInstalled, overTls, Process, RUNTIMES } from "./tests/sockets.ts";
