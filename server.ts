@@ -3394,7 +3394,7 @@ class Output {
     this.#single = this.#buffer = undefined;
     this.#length = 0;
     if (this.#gathered.length > 0) {
-      this.#leaving = this.#gathered;
+      this.#leaving.push(...this.#gathered);
       this.#gathered = [];
     }
     const taken = this.#connection.write(bytes);
