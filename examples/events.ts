@@ -1,9 +1,10 @@
 // Server-sent events: all clients get the same ones, each no faster than it reads. One that comes
-// back says what it saw last and gets what it missed; one that is too slow misses the oldest.
+// back says what it saw last and gets what it missed; one that is too slow misses the oldest. A stop
+// ends all streams at once; browsers then come back by themselves.
 // Try it: `curl -N http://127.0.0.1:8080/`, also with `-H 'Last-Event-ID: 3'`.
 import { EventEmitter, once } from "node:events";
 import process from "node:process";
-import { serve } from "../server.ts";
+import { type HttpRequest, serve } from "../server.ts";
 
 const KEPT = 100;
 const encoder = new TextEncoder();
@@ -21,21 +22,22 @@ function publish(data: string): void {
   news.emit("event");
 }
 
-/** What comes after the event `seen`, until the client leaves. */
-async function* follow(seen: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+/** What comes after the event `seen`, until the client leaves or the server stops. */
+async function* follow(seen: number, request: HttpRequest): AsyncGenerator<Uint8Array> {
+  const signal = AbortSignal.any([request.signal, request.stopping]);
   yield encoder.encode("retry: 1000\n\n"); // so that the head leaves at once
   while (!signal.aborted) {
     if (seen < last) {
       seen = Math.max(seen, last - recent.length); // what is gone is skipped
       yield recent[recent.length - (last - seen++)];
     } else {
-      await once(news, "event", { signal }).catch(() => {}); // rejects when the client leaves
+      await once(news, "event", { signal }).catch(() => {}); // rejects when it is over
     }
   }
-  console.log("A client has left");
+  console.log("A stream has ended");
 }
 
-setInterval(() => publish(new Date().toISOString()), 1000);
+const clock = setInterval(() => publish(new Date().toISOString()), 1000);
 
 const server = serve((request) => {
   if (request.path !== "/") return { status: 404 };
@@ -44,7 +46,9 @@ const server = serve((request) => {
   const seen = /^\d{1,15}$/.test(id) && Number(id) <= last ? Number(id) : last;
   return {
     headers: { "Content-Type": "text/event-stream", "Cache-Control": "no-store" },
-    body: request.method === "HEAD" ? "" : follow(seen, request.signal),
+    body: request.method === "HEAD" ? "" : follow(seen, request),
   };
 }, { port: Number(process.argv[2] ?? 8080), log: console });
+process.once("SIGTERM", () => void server.shutdown());
 await server.finished;
+clearInterval(clock);

@@ -22,8 +22,8 @@ async function* count(signal: AbortSignal): AsyncGenerator<Uint8Array> {
   }
 }
 
-async function handler({ path, signal }: HttpRequest): Promise<HttpResponse> {
-  if (path === "/count") return { body: count(AbortSignal.any([signal, stop.signal])) };
+async function handler({ path, signal, stopping }: HttpRequest): Promise<HttpResponse> {
+  if (path === "/count") return { body: count(AbortSignal.any([signal, stopping])) };
   if (path === "/slow") await sleep(2000);
   return { body: "Done\n" };
 }

@@ -77,7 +77,7 @@ export const EXAMPLES: Scenario[] = [
       assertMatch(received, /\r\nContent-Type: text\/event-stream\r\n/);
       assertMatch(received, /id: \d+\ndata: \d{4}-\d\d-\d\dT[\d:.]+Z\n\n/);
     }
-    await events.printed(/A client has (left)/);
+    await events.printed(/A stream has (ended)/);
     stays.received = "";
     await stays.until(/id: \d+\n/);
     // One that comes back gets what it missed, at once.
@@ -86,7 +86,47 @@ export const EXAMPLES: Scenario[] = [
     await back.until(/id: 1\n[^]*id: 2\n[^]*id: 3\n/);
     assertEquals((await ask(events.port, "HEAD", "/")).status, 200);
     assertEquals((await ask(events.port, "GET", "/none")).status, 404);
+    // A stop ends both streams properly, without the time of grace.
+    events.signal("SIGTERM");
+    for (const client of [stays, back]) {
+      assertMatch(await client.rest(), /\r\n0\r\n\r\n$/);
+      client.close();
+    }
+    assertEquals(await events.ended(), 0);
     assertEquals(events.log, "");
+  }],
+
+  ["examples/metrics.ts", async (runtime) => {
+    await using metrics = await start(runtime, "metrics");
+    const { port } = metrics;
+    await ask(port, "GET", "/");
+    await ask(port, "GET", "/?a=b");
+    await ask(port, "GET", "/no/route/1");
+    await ask(port, "GET", '/"x"');
+    await ask(port, "BREW", "/");
+    const { status, body } = await ask(port, "GET", "/metrics");
+    assertEquals(status, 200);
+    for (const line of body.trimEnd().split("\n")) { // as Prometheus' text format has it
+      assertMatch(
+        line,
+        /^(# TYPE \w+ (counter|gauge|histogram)|\w+(\{\w+="[^"\\]*"(,\w+="[^"\\]*")*\})? [\d.e-]+)$/,
+      );
+    }
+    const value = (sample: string) =>
+      body.split("\n").find((line) => line.startsWith(`${sample} `))?.split(" ").at(-1);
+    const name = "http_server_request_duration_seconds";
+    assertEquals(value(`${name}_count{method="GET",route="/",status="200"}`), "2");
+    assertEquals(value(`${name}_bucket{method="GET",route="/",status="200",le="+Inf"}`), "2");
+    assertEquals(value(`${name}_count{method="GET",route="",status="404"}`), "1");
+    assertEquals(value(`${name}_count{method="GET",route="",status="400"}`), "1");
+    assertEquals(value(`${name}_count{method="_OTHER",route="/",status="200"}`), "1");
+    assertEquals(value('http_server_connections{state="handling"}'), "1"); // this one
+    assertEquals(value("http_server_refused_total"), "1");
+    const first = JSON.parse(await metrics.printed(/^(\{"traceId".*)$/m));
+    assertEquals(first.attributes["http.response.status_code"], 200);
+    assertMatch(`${first.traceId} ${first.spanId}`, /^[0-9a-f]{32} [0-9a-f]{16}$/);
+    const took = BigInt(first.endTimeUnixNano) - BigInt(first.startTimeUnixNano);
+    assert(took >= 0n && took < 10n ** 9n);
   }],
 
   ["examples/upload.ts", async (runtime) => {

@@ -236,7 +236,7 @@ Deno.test("each request is told once, as its client has seen it, whatever happen
       { number, ending, stalled: client.stalled, text, told, info },
       null,
       1,
-    ).replace(/x{50,}/g, "XX").slice(0,9000);
+    ).replace(/x{50,}/g, "XX").slice(0, 9000);
 
     // What was delivered is what the client has got whole, in order.
     let at = 0;
