@@ -337,8 +337,8 @@ export interface ListenOptions {
   tls?: { cert: string; key: string };
   /** What a connection beyond `backlog` is sent before it is closed; Bun alone needs it. */
   refusal?: Uint8Array;
-  /** Called for each of those. */
-  refused?: (connection: Connection) => void;
+  /** Called for each of those; if too many are being told so already, it gets no answer. */
+  refused?: (connection: Connection, isAnswered: boolean) => void;
 }
 
 /** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had, or the
@@ -521,7 +521,8 @@ class TlsConnection implements Connection {
         done(error);
       },
     });
-    this.#stream.on("error", () => {}); // TLS is told, too.
+    // TLS is told, too, but goes on to take what is written.
+    this.#stream.on("error", (error) => this.#failure ??= this.#failed(error));
     this.#tls = new TLSSocket(this.#stream as Socket, {
       isServer: true,
       secureContext,
@@ -530,13 +531,14 @@ class TlsConnection implements Connection {
     this.#tls.on("secure", () => this.#isSecure = true);
     this.#tls.on("readable", () => this.#wake());
     this.#tls.on("end", () => this.#wake());
-    this.#tls.on("error", (error) => {
-      this.#failure = this.#isSecure ? error : new TlsError(error.message);
-    });
+    this.#tls.on("error", (error) => this.#failure ??= this.#failed(error));
     this.#tls.on("close", () => {
       this.#failure ??= new Error(CLOSED);
       this.#wake();
     });
+  }
+  #failed(error: Error): Error {
+    return this.#isSecure ? error : new TlsError(error.message);
   }
   /** Reads some bytes for TLS; but once hands have been shaken, only while content is waited for: a read
    * that is begun before its turn would come to the front of the {@linkcode ReadQueue}. */
@@ -579,7 +581,8 @@ class TlsConnection implements Connection {
     return new Promise((resolve, reject) =>
       this.#tls.write(piece, (error) => {
         this.#isWriting = false;
-        if (error) reject(this.#failure ?? error);
+        const failure = this.#failure ?? error;
+        if (failure) reject(failure);
         else resolve(piece.length);
       })
     );
@@ -883,8 +886,9 @@ class BunListener implements Listener {
   }
   /** As many may be told so at a time as may wait. */
   async #refuse(connection: Connection): Promise<void> {
-    this.#refused?.(connection);
-    if (this.#refusing >= this.#backlog) return connection.close();
+    const isAnswered = this.#refusing < this.#backlog;
+    this.#refused?.(connection, isAnswered);
+    if (!isAnswered) return connection.close();
     this.#refusing++;
     const timer = setTimeout(() => connection.close(), LINGER_TIME);
     await sayGoodbye(connection, this.#refusal ?? new Uint8Array());
@@ -4378,7 +4382,7 @@ export function serve(
   const handler = handlerOf(application);
   const { port, backlog } = checkSettings(options);
   const { bytes: refusal } = encodeRefusal(BUSY, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
-  const refused = (connection: Connection) => server.noteRefused(connection);
+  const refused: ListenOptions["refused"] = (...which) => server.noteRefused(...which);
   const { hostname = "127.0.0.1", reusePort, tls } = options;
   let listener: Listener;
   try {
@@ -4621,28 +4625,28 @@ class HttpServer implements Server, Shared {
     const peer = `${remoteAddress}:${remotePort}`;
     const because = reason && `: ${reason}`;
     if (exchange.refused) {
-      const line = `${peer} "${`${method} ${visible(target)}`.trim()}" ${status}${because}`;
+      const line = `${peer} "${`${method} ${visible(target)}`.trim()}" ${status || "-"}${because}`;
       return this.notes.add("info", `Requests refused with ${status}`, line);
     }
     const answer = `${status || "-"} ${exchange.sent} ${Math.round(exchange.time)} ms${because}`;
     this.log.info!(`${peer} "${method} ${visible(target)} ${protocol}" ${answer}`);
   }
   /** A connection beyond the backlog has been refused. */
-  noteRefused({ remoteAddress, remotePort }: Connection): void {
-    this.totals.answers[5]++;
+  noteRefused({ remoteAddress, remotePort }: Connection, isAnswered: boolean): void {
+    this.totals.answers[isAnswered ? 5 : 0]++;
     this.totals.refused++;
     if (!this.isTold) return;
     this.tell({
       ...NOTHING_SEEN,
       remoteAddress,
       remotePort,
-      status: BUSY.status,
+      status: isAnswered ? BUSY.status : 0,
       received: 0,
       sent: 0,
       headTime: 0,
       answerTime: 0,
       time: performance.now(),
-      delivered: true,
+      delivered: isAnswered,
       refused: true,
       reason: BUSY.message,
     });

@@ -38,7 +38,7 @@ import "./tests/mended.ts";
 import { NEAR } from "./tests/names.ts";
 import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
-import "./tests/service.ts";
+import { SERVICE } from "./tests/service.ts";
 import { COMPARED } from "./tests/rivals.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
 import { Client, isInstalled, overTls, Process, RUNTIMES } from "./tests/sockets.ts";
@@ -1620,7 +1620,7 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
-const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY];
+const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
 const OTHERS = [EXAMPLES, APPS, FETCHED, PROXIED, PACKAGE, BROWSED, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {

@@ -5,10 +5,11 @@
 
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { HttpError, type HttpResponse, serve } from "../server.ts";
+import { type Exchange, HttpError, type HttpResponse, serve, writeAll } from "../server.ts";
 
 const MIB = 1 << 20;
 const big = new Uint8Array(20 * MIB).map((_, i) => i % 251);
+const BYE = new TextEncoder().encode("bye");
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 async function* broken() {
@@ -38,6 +39,7 @@ async function* endless() {
 }
 
 let running = 0, most = 0, turn = 0;
+const told: Exchange[] = [];
 
 const server = serve(async (request) => {
   switch (request.path) {
@@ -97,6 +99,21 @@ const server = serve(async (request) => {
       await new Promise((resolve) => request.signal.addEventListener("abort", resolve));
       console.error("Gone");
       return {};
+    case "/told": // what became of the requests before, and what is going on
+      return Response.json({ told, stats: server.stats });
+    case "/shout": // what comes, in capitals, until a stop
+      return {
+        headers: { Upgrade: "shout" },
+        async upgrade(connection) {
+          const { stopping } = request;
+          stopping.addEventListener("abort", () => void writeAll(connection, BYE).catch(() => {}));
+          const buffer = new Uint8Array(1000);
+          for (let count; (count = await connection.read(buffer)) !== null;) {
+            for (let i = 0; i < count; i++) if (buffer[i] >= 97) buffer[i] -= 32;
+            await writeAll(connection, buffer.slice(0, count));
+          }
+        },
+      };
     default:
       return { body: await request.bytes() };
   }
@@ -111,6 +128,7 @@ const server = serve(async (request) => {
   idleTimeout: argument("--idle-timeout"),
   requestTimeout: argument("--request-timeout"),
   maxBodySize: 64 * MIB,
+  onExchange: (exchange) => told.push(exchange) > 1000 && told.shift(),
   log: {
     debug: value("--log-level") === "debug" ? line("DEBUG") : undefined,
     info: line("INFO"),

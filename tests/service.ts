@@ -13,11 +13,13 @@ import {
   LineLog,
   requestOf,
   type RequestValues,
+  type ServerStats,
   writeAll,
 } from "../server.ts";
 import { FakeClock } from "./clock.ts";
 import { bytesOf, type MemoryClient } from "./memory.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
+import { Client, exchange, isSecured, Process, reset, type Scenario } from "./sockets.ts";
 import { ask, generate, get, pause, post, recorder, start, stop } from "./tools.ts";
 
 // ── Limits for a route ───────────────────────────────────────────────────────────────────────
@@ -660,3 +662,119 @@ Deno.test("the line log has the methods of its level", () => {
   assertEquals(methods(new LineLog("error")), ["error"]);
   assertEquals(methods(new LineLog("debug")), ["error", "info", "debug"]);
 });
+
+// ── From outside ─────────────────────────────────────────────────────────────────────────────
+
+const APP = "tests/app.ts";
+const CLOSE = "Connection: close\r\n";
+
+/** What a server has to tell of itself. */
+async function told(port: number): Promise<{ told: Exchange[]; stats: ServerStats }> {
+  const text = await exchange(port, get("/told", CLOSE));
+  return JSON.parse(parseResponses(text, ["GET"], true)[0].body);
+}
+
+export const SERVICE: Scenario[] = [
+  ["a handler takes a connection over, and is told of a stop", async (runtime) => {
+    await using server = await Process.start(runtime, ["--idle-timeout", "0.3"], APP);
+    const clients = await Promise.all(Array.from({ length: 20 }, async (_, i) => {
+      const client = await Client.connect(server.port);
+      const send = get("/shout", "Connection: Upgrade\r\nUpgrade: shout\r\n");
+      if (i % 2 === 0) {
+        await client.send(`${send}abc`);
+      } else { // byte by byte
+        for (const char of send) await client.send(char);
+        await client.until(/\r\n\r\n/);
+        await client.send("abc");
+      }
+      await client.until(/\r\n\r\nABC$/);
+      assertMatch(client.received, /^HTTP\/1\.1 101 Switching Protocols\r\n/);
+      return client;
+    }));
+    await pause(1000);
+    const large = "x".repeat(200_000);
+    for (const client of clients) { // No deadline holds any more.
+      client.received = "";
+      await client.send("still here");
+      await client.until(/STILL HERE/);
+      client.received = "";
+      const sent = client.send(large);
+      while (client.received.length < large.length) await client.read();
+      assertEquals(client.received, large.toUpperCase());
+      await sent;
+    }
+    const { stats } = await told(server.port);
+    assertEquals([stats.connections.upgraded, stats.answers["1xx"]], [20, 20]);
+    await clients[0].end();
+    await clients[0].rest();
+    for (const client of clients.slice(1)) client.received = "";
+    server.signal("SIGTERM");
+    for (const client of clients.slice(1)) {
+      await client.until(/bye/);
+      await client.end();
+      await client.rest();
+    }
+    for (const client of clients) client.close();
+    assertEquals(await server.ended(), 0);
+    assertEquals(server.log.match(/" 101 /g)?.length, 20);
+    assert(!server.log.includes("ERROR"), server.log);
+  }],
+
+  ["what became of each request is known, whether it was taken or not", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    const { port } = server;
+    await exchange(port, get("/mib", CLOSE));
+    { // One that takes a little, and leaves.
+      using client = await Client.connect(port);
+      await client.send(get("/big"));
+      await client.until(/200 OK/);
+    }
+    for (const path of isSecured() ? [] : ["/endless", "/signal"]) await reset(port, get(path), 50);
+    await exchange(port, "GET / HTTP/1.1\r\n\r\n");
+    await pause(100);
+    const { told: all, stats } = await told(port);
+    const seen = all.map(({ target, status, delivered, refused }) =>
+      `${target} ${status} ${delivered ? "delivered" : "lost"}${refused ? ", refused" : ""}`
+    );
+    assertEquals(seen.sort(), [
+      "/ 400 delivered, refused",
+      "/big 200 lost",
+      ...(isSecured() ? [] : ["/endless 200 lost"]),
+      "/mib 200 delivered",
+      ...(isSecured() ? [] : ["/signal 0 lost"]),
+    ]);
+    for (const { target, sent, delivered, reason, remoteAddress } of all) {
+      if (target === "/mib") assertEquals([sent, reason], [1 << 20, ""]);
+      if (!delivered) assertEquals(reason, "the client left");
+      assertEquals(remoteAddress, "127.0.0.1");
+    }
+    const { none, "2xx": good, "4xx": bad } = stats.answers;
+    assertEquals([stats.losses, none, good, bad], isSecured() ? [1, 0, 2, 1] : [3, 1, 3, 1]);
+    assertEquals(stats.connections.handling, 1); // of the one that asks
+  }],
+
+  ["Bun tells of those whom it refused because too many wait", async (runtime) => {
+    const args = ["--max-connections", "1", "--backlog", "1"];
+    await using server = await Process.start(runtime, args, APP);
+    const { port } = server;
+    const clients = await Promise.all(Array.from({ length: 6 }, () => Client.connect(port)));
+    await clients[0].send(get("/slow", CLOSE));
+    await pause(100);
+    const statuses = [];
+    for (const client of clients.slice(1)) {
+      await client.send(get("/", CLOSE)).catch(() => {});
+      statuses.push(/^HTTP\/1\.1 (\d+)/.exec(await client.rest())?.[1]);
+      client.close();
+    }
+    clients[0].close();
+    const refused = statuses.filter((status) => status === "503").length;
+    assert(refused > 0, statuses.join());
+    await pause(50);
+    const { told: all, stats } = await told(port);
+    const refusals = all.filter((one) => one.refused);
+    assertEquals(refusals.filter((one) => one.status === 503 && one.delivered).length, refused);
+    assertEquals(refusals.length, statuses.length - 2); // One waited, and one for it.
+    assertEquals([stats.answers["5xx"], stats.refused], [refused, refusals.length]);
+    assertEquals(server.log.match(/"" 503: Too many connections/g)?.length, refused);
+  }, { only: "Bun", plain: true }],
+];
