@@ -2996,7 +2996,8 @@ function isDeepFrozen(response: HttpResponse | Response): boolean {
   const { headers, body } = response;
   if (isStreamed(body)) return false;
   return headers === undefined ||
-    Object.isFrozen(headers) && Object.values(headers ?? {}).every(Object.isFrozen);
+    Object.isFrozen(headers) && Object.values(headers ?? {}).every(Object.isFrozen) &&
+      !(Symbol.iterator in Object(headers)); // What a `Headers` holds can't be frozen.
 }
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
