@@ -62,16 +62,16 @@ export interface FetchInfo {
  * beyond ten a second are counted, and told as a count. */
 export interface Logger {
   /** The story of each connection. */
-  debug?(message: string): void;
+  debug?: ((message: string) => void) | undefined;
   /** What happened, a line each. Start and stop; each request that a handler got: peer, request line,
    * status, bytes of content, milliseconds, and why, if it failed; each that was refused before that:
    * peer, as much of method and target as was read, status, why; connections that were given up. */
-  info?(message: string): void;
+  info?: ((message: string) => void) | undefined;
   /** What the operator or the programmer must mend: a handler that threw, with its stack, a response
    * that can't be sent, a lack of descriptors, requests that were cut off by a stop. */
-  error?(message: string): void;
+  error?: ((message: string) => void) | undefined;
   /** How many lines it has lost, if it counts them, for {@linkcode Server.stats}. */
-  readonly lost?: number;
+  readonly lost?: number | undefined;
 }
 
 /** What became of one request, told to {@linkcode ServeOptions.onExchange}. */
@@ -111,56 +111,56 @@ export interface Exchange {
 /** What {@linkcode ServeOptions.limits} may set for one request; the server's own holds for the rest. */
 export interface RequestLimits {
   /** Bytes of its content. */
-  maxBodySize?: number;
+  maxBodySize?: number | undefined;
   /** Seconds from its first byte to its last. */
-  requestTimeout?: number;
+  requestTimeout?: number | undefined;
 }
 
 /** Everything that can be set, and the bound of every resource that a client can make use of. */
 export interface ServeOptions {
   /** The address or name to listen on. Default `"127.0.0.1"`: reachable from this machine only. */
-  hostname?: string;
+  hostname?: string | undefined;
   /** The TCP port, 0 to 65535; 0 takes a free one, which {@linkcode Server.addr} tells. Default 8080. */
-  port?: number;
+  port?: number | undefined;
   /** How many connections may wait for a permit. Default 511. Deno leaves them in the kernel's
    * queue; on Bun, which can't stop accepting, those beyond it are answered 503 at once. */
-  backlog?: number;
+  backlog?: number | undefined;
   /** Lets several processes listen on the same port. Default false. Deno needs `"unstable": ["net"]`
    * in your own deno.json, or `--unstable-net`, for this: without it, it ends the process. */
-  reusePort?: boolean;
+  reusePort?: boolean | undefined;
   /** The certificate chain and the private key for HTTPS, as PEM text. Default: plain HTTP. */
-  tls?: { cert: string; key: string };
+  tls?: { cert: string; key: string } | undefined;
   /** How many connections are served at the same time; the next ones wait. Default 1024. */
-  maxConnections?: number;
+  maxConnections?: number | undefined;
   /** Seconds that a client is waited for at a time: for its next bytes, or for it to take some that
    * are sent. Then the connection is closed, after 408 if a request had begun (9110 §15.5.9). A slow
    * handler or a stream that has nothing to say is not cut off, but for a stream to a client that has
    * ended its side, which looks the same as one that left. Default 30. */
-  idleTimeout?: number;
+  idleTimeout?: number | undefined;
   /** Seconds from the first byte of a request to its last, else 408 (9110 §15.5.9). What a handler
    * takes to ask for the body does not count. Default 60. */
-  requestTimeout?: number;
+  requestTimeout?: number | undefined;
   /** Bytes of a request line and its fields together, else 414 or 431. Default 16384. */
-  maxHeaderSize?: number;
+  maxHeaderSize?: number | undefined;
   /** Header fields of one request, else 431 (RFC 6585 §5). Default 100. */
-  maxHeaderCount?: number;
+  maxHeaderCount?: number | undefined;
   /** Bytes of a request body, else 413 (9110 §15.5.14). Default 1048576. */
-  maxBodySize?: number;
+  maxBodySize?: number | undefined;
   /** Raises or lowers two limits for a request that has content: called when its head is known, and
    * before any content is read, so that what is too long for it is refused before it is sent. What it
    * throws is treated as what a handler throws. Default: the same limits for all. */
-  limits?: (request: HttpRequest) => RequestLimits | undefined;
+  limits?: ((request: HttpRequest) => RequestLimits | undefined) | undefined;
   /** Stops the server gracefully, as {@linkcode Server.shutdown} does. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called once, when the server listens. */
-  onListen?: (address: { hostname: string; port: number }) => void;
+  onListen?: ((address: { hostname: string; port: number }) => void) | undefined;
   /** Answers for a handler that threw, in place of the default answer. */
-  onError?: (error: unknown, request: HttpRequest) => HttpResponse | Response;
+  onError?: ((error: unknown, request: HttpRequest) => HttpResponse | Response) | undefined;
   /** Told of each request, when the last of its answer has been taken by the system, or is lost. It is
    * called in between the server's own work, so it should be short; what it throws is logged. */
-  onExchange?: (exchange: Exchange) => void;
+  onExchange?: ((exchange: Exchange) => void) | undefined;
   /** Silent by default: then a handler's mistakes are not told to anybody. */
-  log?: Logger;
+  log?: Logger | undefined;
 }
 
 /** The numbers among the options: each with its default, its bounds and its unit. A new one also needs
@@ -326,19 +326,19 @@ export interface Listener {
 /** What {@linkcode listen} needs to know. */
 export interface ListenOptions {
   /** Default `"127.0.0.1"`. An IPv6 address may stand in brackets. */
-  hostname?: string;
+  hostname?: string | undefined;
   /** Default 8080; 0 takes a free port. */
-  port?: number;
+  port?: number | undefined;
   /** Connections that may wait to be accepted. Default 511. */
-  backlog?: number;
+  backlog?: number | undefined;
   /** Lets several processes listen on the same port. Default false. */
-  reusePort?: boolean;
+  reusePort?: boolean | undefined;
   /** The certificate chain and the private key, as PEM text. Default: no TLS. */
-  tls?: { cert: string; key: string };
+  tls?: { cert: string; key: string } | undefined;
   /** What a connection beyond `backlog` is sent before it is closed; Bun alone needs it. */
-  refusal?: Uint8Array;
+  refusal?: Uint8Array | undefined;
   /** Called for each of those; if too many are being told so already, it gets no answer. */
-  refused?: (connection: Connection, isAnswered: boolean) => void;
+  refused?: ((connection: Connection, isAnswered: boolean) => void) | undefined;
 }
 
 /** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had, or the
@@ -373,6 +373,30 @@ class TlsError extends Error {
   }
 }
 
+// What is used of Deno, so that one file type-checks without Deno's types.
+interface DenoTcpConn {
+  readonly remoteAddr: { hostname: string; port: number };
+  read(buffer: Uint8Array): Promise<number | null>;
+  write(bytes: Uint8Array): Promise<number>;
+  setNoDelay(isOn: boolean): void;
+  closeWrite(): Promise<void>;
+  close(): void;
+}
+interface DenoTcpListener {
+  readonly addr: { hostname: string; port: number };
+  accept(): Promise<DenoTcpConn>;
+  close(): void;
+}
+declare const Deno: {
+  listen(options: {
+    hostname: string;
+    port: number;
+    reusePort: boolean;
+    tcpBacklog: number;
+  }): DenoTcpListener;
+  readonly stderr: { write(bytes: Uint8Array): Promise<number> };
+};
+
 /**
  * Keeps Deno fair. It polls all reads in one task, which may do 128 of them; the rest is put off until
  * the kernel has been asked for news, and then those whose bytes have come meanwhile go first. So of
@@ -390,7 +414,7 @@ class ReadQueue {
   #hasTurned = false;
 
   /** The first read of a connection does not wait in line, nor hold it up: its client may be silent. */
-  read(tcp: Deno.TcpConn, buffer: Uint8Array, isFirst: boolean): Promise<number | null> {
+  read(tcp: DenoTcpConn, buffer: Uint8Array, isFirst: boolean): Promise<number | null> {
     if (this.open <= FEW_CONNECTIONS) return tcp.read(buffer);
     if (isFirst) return this.#read(tcp, buffer);
     if (this.#left > 0) {
@@ -402,7 +426,7 @@ class ReadQueue {
       this.#waiting.push(() => void this.#read(tcp, buffer).then(resolve, reject))
     );
   }
-  #read(tcp: Deno.TcpConn, buffer: Uint8Array): Promise<number | null> {
+  #read(tcp: DenoTcpConn, buffer: Uint8Array): Promise<number | null> {
     const read = tcp.read(buffer);
     read.then(this.#done, this.#done);
     return read;
@@ -434,12 +458,12 @@ class ReadQueue {
 const reads = new ReadQueue();
 
 class DenoConnection implements Connection {
-  readonly #tcp: Deno.TcpConn;
+  readonly #tcp: DenoTcpConn;
   #hasRead = false;
   #writes = 0;
   #closed = false;
 
-  constructor(tcp: Deno.TcpConn) {
+  constructor(tcp: DenoTcpConn) {
     this.#tcp = tcp;
     reads.open++;
   }
@@ -609,7 +633,7 @@ class TlsConnection implements Connection {
 }
 
 class DenoListener implements Listener {
-  readonly #listener: Deno.TcpListener;
+  readonly #listener: DenoTcpListener;
   readonly #secureContext: SecureContext | undefined;
   #closed = false;
 
@@ -1149,10 +1173,10 @@ const LOWER_CASE = new Uint8Array(256);
 for (let byte = 0; byte < 256; byte++) {
   const char = String.fromCharCode(byte);
   LOWER_CASE[byte] = /[A-Z]/.test(char) ? byte + 32 : byte;
-  if (/[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(char)) CLASS[byte] |= TOKEN;
-  if (/[!-~]/.test(char) && !/[#<>"\\?]/.test(char)) CLASS[byte] |= PATH;
-  if (/[!-~]/.test(char) && !/[#<>"]/.test(char)) CLASS[byte] |= QUERY;
-  if (/[\t\x20-\x7e\x80-\xff]/.test(char)) CLASS[byte] |= VALUE;
+  if (/[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(char)) CLASS[byte]! |= TOKEN;
+  if (/[!-~]/.test(char) && !/[#<>"\\?]/.test(char)) CLASS[byte]! |= PATH;
+  if (/[!-~]/.test(char) && !/[#<>"]/.test(char)) CLASS[byte]! |= QUERY;
+  if (/[\t\x20-\x7e\x80-\xff]/.test(char)) CLASS[byte]! |= VALUE;
 }
 
 // What the parser expects next.
@@ -1172,9 +1196,9 @@ const KNOWN_BYTES = new Uint8Array(MAX_KNOWN_TEXTS * MAX_KNOWN_TEXT);
 function textOf(bytes: Buffer, from: number, to: number): string {
   const size = to - from;
   if (size === 0 || size > MAX_KNOWN_TEXT) return bytes.toString("latin1", from, to);
-  const slot = (31 * bytes[from] + 7 * bytes[to - 1] + size) % MAX_KNOWN_TEXTS;
+  const slot = (31 * bytes[from]! + 7 * bytes[to - 1]! + size) % MAX_KNOWN_TEXTS;
   const at = slot * MAX_KNOWN_TEXT;
-  const known = KNOWN_TEXTS[slot];
+  const known = KNOWN_TEXTS[slot]!;
   if (known.length === size) {
     let i = 0;
     while (i < size && bytes[from + i] === KNOWN_BYTES[at + i]) i++;
@@ -1265,105 +1289,109 @@ export class HeadParser {
     const stop = end < limit ? end : limit;
     let state = this.#state;
     let i = start + this.#position;
-    // Most states fall through to the next, since mostly its bytes are there.
+    // A state mostly goes on with the one below it, whose bytes are mostly there.
     while (i < stop) {
-      switch (state) {
-        case EMPTY_LINE_LF:
+      if (state <= REQUEST_LINE_LF) {
+        if (state === EMPTY_LINE_LF) {
           if (bytes[i++] !== LF) throw badLine("CR without LF");
           state = EMPTY_LINE;
           if (i === stop) break;
-          // falls through
-        case EMPTY_LINE: // 9112 §2.2: a server SHOULD ignore at least one before the request line
+        }
+        if (state === EMPTY_LINE) { // 9112 §2.2: at least one before the request SHOULD be ignored
           if (bytes[i] === CR) {
             if (++this.#emptyLines > MAX_EMPTY_LINES) {
               throw badLine("too many empty lines before it");
             }
             state = EMPTY_LINE_LF;
             i++;
-            break;
+            continue;
           }
           this.#methodAt = i - start;
           state = METHOD;
-          // falls through
-        case METHOD: // 9112 §3.1
-          while (i < stop && (CLASS[bytes[i]] & TOKEN) !== 0) i++;
+        }
+        if (state === METHOD) { // 9112 §3.1
+          while (i < stop && (CLASS[bytes[i]!]! & TOKEN) !== 0) i++;
           if (i === stop) break;
           if (bytes[i] !== SPACE || i === start + this.#methodAt) {
             throw badLine("the method is not a token followed by a space");
           }
           this.#methodEnd = i++ - start;
           state = TARGET_PATH;
-          // falls through
-        case TARGET_PATH: // 9112 §3.2
-          while (i < stop && (CLASS[bytes[i]] & PATH) !== 0) i++;
-          if (i < stop) state = bytes[i] === QUESTION_MARK ? TARGET_QUERY : TARGET_END;
-          break;
-        case TARGET_QUERY:
-          while (i < stop && (CLASS[bytes[i]] & QUERY) !== 0) i++;
+        }
+        if (state === TARGET_PATH) { // 9112 §3.2
+          while (i < stop && (CLASS[bytes[i]!]! & PATH) !== 0) i++;
           if (i === stop) break;
-          // falls through
-        case TARGET_END:
+          state = bytes[i] === QUESTION_MARK ? TARGET_QUERY : TARGET_END;
+        }
+        if (state === TARGET_QUERY) {
+          while (i < stop && (CLASS[bytes[i]!]! & QUERY) !== 0) i++;
+          if (i === stop) break;
+          state = TARGET_END;
+        }
+        if (state === TARGET_END) {
           if (bytes[i] !== SPACE || i === start + this.#methodEnd + 1) {
             throw badLine("the target is not a URI followed by a space");
           }
           this.#targetEnd = i++ - start;
           state = VERSION;
-          // falls through
-        case VERSION: // 9112 §2.3
-          while (i < stop && bytes[i] > SPACE) i++;
+        }
+        if (state === VERSION) { // 9112 §2.3
+          while (i < stop && bytes[i]! > SPACE) i++;
           if (i === stop) break;
           if (bytes[i] !== CR) throw badLine("the version is not followed by CRLF");
           this.#protocol = protocolOf(bytes, start + this.#targetEnd + 1, i++);
           state = REQUEST_LINE_LF;
           if (i === stop) break;
-          // falls through
-        case REQUEST_LINE_LF:
+        }
+        if (state === REQUEST_LINE_LF) {
           if (bytes[i++] !== LF) throw badLine("CR without LF");
           this.#fieldsAt = i - start;
           state = FIELD;
           if (i === stop) break;
-          // falls through
-        case FIELD: // 9112 §5
-          if (bytes[i] === CR) {
-            i++;
-            state = HEAD_LF;
-            break;
-          }
-          if (bytes[i] === SPACE || bytes[i] === TAB) {
-            // 9112 §2.2 and §5.2: read otherwise than by whoever stands in front, it smuggles.
-            throw badField("a line begins with white space");
-          }
-          if (++this.#count > this.#maxCount) {
-            throw new HttpError(431, `More than ${this.#maxCount} header fields`);
-          }
-          this.#nameAt = i - start;
-          state = FIELD_NAME;
-          // falls through
-        case FIELD_NAME: // 9112 §5.1: no space before the colon
-          while (i < stop && (CLASS[bytes[i]] & TOKEN) !== 0) i++;
-          if (i === stop) break;
-          if (bytes[i] !== COLON || i === start + this.#nameAt) {
-            throw badField("a field name is not a token followed by a colon");
-          }
-          this.#nameEnd = i++ - start;
-          state = FIELD_VALUE;
-          // falls through
-        case FIELD_VALUE:
-          while (i < stop && (CLASS[bytes[i]] & VALUE) !== 0) i++;
-          if (i === stop) break;
-          if (bytes[i] !== CR) throw badField("a field value holds a control character");
-          this.#field(bytes, start, i++);
-          state = FIELD_LF;
-          if (i === stop) break;
-          // falls through
-        case FIELD_LF:
-          if (bytes[i++] !== LF) throw badField("CR without LF");
-          state = FIELD;
-          break;
-        case HEAD_LF:
-          if (bytes[i++] !== LF) throw badField("CR without LF");
-          this.#position = i - start;
-          return this.#head(bytes, start);
+        }
+      }
+      if (state === FIELD) { // 9112 §5
+        if (bytes[i] === CR) {
+          i++;
+          state = HEAD_LF;
+          continue;
+        }
+        if (bytes[i] === SPACE || bytes[i] === TAB) {
+          // 9112 §2.2 and §5.2: read otherwise than by whoever stands in front, it smuggles.
+          throw badField("a line begins with white space");
+        }
+        if (++this.#count > this.#maxCount) {
+          throw new HttpError(431, `More than ${this.#maxCount} header fields`);
+        }
+        this.#nameAt = i - start;
+        state = FIELD_NAME;
+      }
+      if (state === FIELD_NAME) { // 9112 §5.1: no space before the colon
+        while (i < stop && (CLASS[bytes[i]!]! & TOKEN) !== 0) i++;
+        if (i === stop) break;
+        if (bytes[i] !== COLON || i === start + this.#nameAt) {
+          throw badField("a field name is not a token followed by a colon");
+        }
+        this.#nameEnd = i++ - start;
+        state = FIELD_VALUE;
+      }
+      if (state === FIELD_VALUE) {
+        while (i < stop && (CLASS[bytes[i]!]! & VALUE) !== 0) i++;
+        if (i === stop) break;
+        if (bytes[i] !== CR) throw badField("a field value holds a control character");
+        this.#field(bytes, start, i++);
+        state = FIELD_LF;
+        if (i === stop) break;
+      }
+      if (state === FIELD_LF) {
+        if (bytes[i++] !== LF) throw badField("CR without LF");
+        state = FIELD;
+        continue;
+      }
+      if (state === HEAD_LF) {
+        if (bytes[i++] !== LF) throw badField("CR without LF");
+        this.#position = i - start;
+        return this.#head(bytes, start);
       }
     }
     this.#state = state;
@@ -1499,7 +1527,7 @@ for (
     ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"],
     ["range", "if-range"],
   )
-) KNOWN_NAMES[name.length].push(name);
+) KNOWN_NAMES[name.length]!.push(name);
 
 /** Which of these names, in any case, the bytes from `from` to `to` are, if they are one. */
 function knownName(bytes: Buffer, from: number, to: number): string | undefined {
@@ -1507,7 +1535,7 @@ function knownName(bytes: Buffer, from: number, to: number): string | undefined 
   if (names === undefined) return undefined;
   for (const name of names) {
     let i = 0;
-    while (i < name.length && LOWER_CASE[bytes[from + i]] === name.charCodeAt(i)) i++;
+    while (i < name.length && LOWER_CASE[bytes[from + i]!] === name.charCodeAt(i)) i++;
     if (i === name.length) return name;
   }
   return undefined;
@@ -1551,8 +1579,8 @@ function isAuthority(text: string): boolean {
     /^(\[[0-9A-Fa-f:.]+\]|(?:[\-._~0-9A-Za-z!$&'()*+;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?$/
       .exec(text);
   if (parts === null || Number(parts[2] ?? 0) > 65535) return false;
-  if (parts[1][0] !== "[") return true;
-  return process.getBuiltinModule("node:net").isIPv6(parts[1].slice(1, -1)); // rarely needed
+  if (parts[1]![0] !== "[") return true;
+  return process.getBuiltinModule("node:net").isIPv6(parts[1]!.slice(1, -1)); // rarely needed
 }
 
 /** The target forms that do not begin with a slash (9112 §3.2.2 to §3.2.4), as authority and
@@ -1561,10 +1589,10 @@ function readTarget(method: string, target: string, host: string): [string, stri
   if (method === "CONNECT") throw new HttpError(501, "CONNECT is not supported");
   if (target === "*" && method === "OPTIONS") return [host, target];
   const parts = /^https?:\/\/([^/?]*)(.*)$/i.exec(target);
-  if (parts === null || !isAuthority(parts[1])) {
+  if (parts === null || !isAuthority(parts[1]!)) {
     throw badLine("the target is neither a path nor an http URI");
   }
-  const [, authority, resource] = parts;
+  const authority = parts[1]!, resource = parts[2]!;
   if (resource[0] === "/") return [authority, resource];
   if (resource === "" && method === "OPTIONS") return [authority, "*"]; // 9112 §3.2.4
   return [authority, `/${resource}`];
@@ -1858,9 +1886,9 @@ class ChunkFraming {
     } else if (this.#expects === "size") {
       const match = CHUNK_LINE.exec(line);
       if (match === null) throw badChunk("its first line is not a size in hexadecimal");
-      this.#extensions += match[2].length;
+      this.#extensions += match[2]!.length;
       if (this.#extensions > MAX_EXTENSIONS) throw tooExtended();
-      this.size = parseInt(match[1], 16);
+      this.size = parseInt(match[1]!, 16);
       this.#expects = this.size === 0 ? "trailer" : "end of data";
     } else if (line === "") {
       this.done = true;
@@ -2498,7 +2526,7 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
     return this.#own ?? (this.#hasContent ? this.#request : NO_CONTENT);
   }
   bytes(): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#content.bytes();
+    return this.#content.bytes() as Promise<Uint8Array<ArrayBuffer>>;
   }
   text(): Promise<string> {
     return this.#content.text();
@@ -2517,10 +2545,10 @@ class FetchRequest extends (RequestBase as { new (url: string): object }) {
   blob(): Promise<Blob> {
     return unheeded(this.bytes().then((bytes) => new Blob([bytes], { type: this.#type })));
   }
-  formData(): Promise<FormData> {
+  formData(): Promise<unknown> {
     return unheeded(this.#formData());
   }
-  async #formData(): Promise<FormData> {
+  async #formData(): Promise<unknown> {
     const bytes = await this.bytes();
     try {
       return await new Response(bytes, { headers: { "Content-Type": this.#type } }).formData();
@@ -2590,18 +2618,18 @@ function normalUrl(request: IncomingRequest): string {
  * once and costs next to nothing from then on: a body of bytes must not be changed either then. */
 export interface HttpResponse {
   /** 200 to 599. Default 200; of an upgrade always 101. */
-  status?: number;
+  status?: number | undefined;
   /** Field names and values; several values make several lines. A value holds no control characters
    * but tabs, and is sent one byte a character, so it has none beyond U+00FF. The fields that frame a
    * message belong to the server, but for two: `Content-Length` says how long a streamed body will be,
    * and `Connection: close` is obeyed. */
-  headers?: Record<string, string | string[]>;
+  headers?: Record<string, string | string[]> | Headers | undefined;
   /** Text is sent as UTF-8, and as `text/plain; charset=utf-8` unless `headers` say otherwise; bytes that
    * are UTF-8 likewise. Other content that has no type, streams too, gets `X-Content-Type-Options:
    * nosniff`, lest browsers run it as a page. A stream is pulled no faster than the client takes it, and
    * canceled when the client leaves. Its length is told if `Content-Length` says it, or all of it is
    * there at once; else it is sent in chunks. Its pieces may be text or bytes. */
-  body?: Piece | Blob | ReadableStream<Piece> | AsyncIterable<Piece> | null;
+  body?: Piece | Blob | ReadableStream<Piece> | AsyncIterable<Piece> | null | undefined;
   /** Takes the connection over for another protocol (9110 §7.8), which `headers` name as `Upgrade`. It is
    * called when 101 has been sent, and has the connection until it returns, or until its promise settles;
    * then the server closes it. It gets what the client has sent behind the request first. No timeout of
@@ -2609,7 +2637,7 @@ export interface HttpResponse {
    * that the server stops, which cuts it off after the time of grace, and `request.signal` that it is
    * closed. A client that did not ask for this protocol, or speaks HTTP/1.0, gets 426 instead, and one
    * whose request has content that was not read 400. A `Response` can have this property, too. */
-  upgrade?: (connection: Connection) => void | Promise<void>;
+  upgrade?: ((connection: Connection) => void | Promise<void>) | undefined;
 }
 
 /** A piece of a streamed body. */
@@ -2704,7 +2732,7 @@ function isFetchHeaders(headers: object): headers is Headers {
 /** Where the pieces of a streamed response come from. */
 interface Source {
   /** What it brings may be changed once the next one is asked for. */
-  next(): Promise<{ done?: boolean; value?: Piece }>;
+  next(): Promise<{ done?: boolean | undefined; value?: Piece | undefined }>;
   /** Nobody wants the rest. Whether that can be done properly is of no more interest. */
   cancel(reason?: unknown): Promise<void>;
   /** Another source for some of the bytes, if they can be had in any order. */
@@ -2938,7 +2966,7 @@ function addFields(reply: Reply, headers: NonNullable<(HttpResponse | Response)[
     return headers.forEach((value, name) => addField(reply, name, value));
   }
   for (const name in headers) {
-    const value = headers[name];
+    const value = headers[name]!;
     if (!Array.isArray(value)) addField(reply, name, value);
     else for (const one of value) addField(reply, name, one);
   }
@@ -3034,7 +3062,7 @@ function upgradeRefusal({ protocol }: Reply, request: IncomingRequest): HttpResp
     const { headers, ...answer } = errorReply(426);
     return { ...answer, headers: { ...headers, Upgrade: protocol } };
   }
-  if (!request.content.complete) return errorReply(400, "An upgrade with content");
+  return request.content.complete ? undefined : errorReply(400, "An upgrade with content");
 }
 
 /** Applies preconditions and a range to a 200, in the order of 9110 §13.2.2. */
@@ -3105,7 +3133,7 @@ function notModified(reply: Reply): Reply {
 function tagsOf(list: string | null): string[] | undefined {
   if (list === null) return undefined;
   const tags = list.matchAll(/(?:^|,)[ \t]*(\*|(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)/g);
-  return Array.from(tags, (match) => match[1]);
+  return Array.from(tags, (match) => match[1]!);
 }
 /** 9110 §8.8.3.2 */
 function isSameStrong(tag: string, etag: string | undefined): boolean {
@@ -3128,15 +3156,15 @@ function parseDate(text: string | null): number {
   let day: string, month: string, year: string, time: string[];
   let parts = IMF_DATE.exec(text) ?? RFC850_DATE.exec(text);
   if (parts !== null) {
-    [, day, month, year, ...time] = parts;
+    [, day = "", month = "", year = "", ...time] = parts;
   } else {
     parts = ASCTIME_DATE.exec(text);
     if (parts === null) return NaN;
-    [, month, day, ...time] = parts;
+    [, month = "", day = "", ...time] = parts;
     year = time.pop()!;
   }
   const index = MONTHS.split(" ").indexOf(month);
-  const [hour, minute, second] = time.map(Number);
+  const [hour = 0, minute = 0, second = 0] = time.map(Number);
   if (index < 0 || hour > 23 || minute > 59 || second > 60) return NaN;
   let fullYear = Number(year);
   if (year.length === 2) { // "appears to be more than 50 years in the future": it is past
@@ -3192,7 +3220,8 @@ function isDeepFrozen(response: HttpResponse | Response): boolean {
   const { headers, body, upgrade } = response as HttpResponse;
   if (isStreamed(body) || upgrade !== undefined) return false;
   return headers === undefined ||
-    Object.isFrozen(headers) && Object.values(headers ?? {}).every(Object.isFrozen);
+    Object.isFrozen(headers) && Object.values(headers ?? {}).every(Object.isFrozen) &&
+      !(Symbol.iterator in Object(headers)); // What a `Headers` holds can't be frozen.
 }
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -3231,7 +3260,7 @@ interface Shared {
 /** What is counted for {@linkcode ServerStats}. */
 interface Totals {
   /** Answers by the first digit of their status. */
-  answers: number[];
+  answers: [number, number, number, number, number, number];
   refused: number;
   timeouts: number;
   losses: number;
@@ -4166,7 +4195,7 @@ class HttpConnection implements Patience, RequestOwner {
   #conclude(refused: boolean): Answered | undefined {
     const { totals, isTold } = this.#shared;
     this.#isNoted = true;
-    totals.answers[Math.floor(this.#status / 100)]++;
+    totals.answers[Math.floor(this.#status / 100)]!++;
     if (refused) totals.refused++;
     if (!isTold) return undefined;
     const { method, target, protocol } = this.#seen();
@@ -4417,7 +4446,7 @@ function whyNot(error: unknown): string {
     return `the certificate or its key can't be used: ${message}`;
   }
   if (/lookup|^Failed to listen/.test(message)) return "the name does not resolve to an address";
-  return message.split("\n")[0];
+  return message.split("\n")[0]!;
 }
 
 /** What a browser on this machine would be given. */
@@ -4776,9 +4805,9 @@ const USAGE = `Usage: server.ts [options]
   --help                   print this
   --version                print the version`;
 
-const LEVELS = ["silent", "error", "info", "debug"] as const;
+const LEVELS: LogLevel[] = ["silent", "error", "info", "debug"];
 /** How much a {@linkcode LineLog} tells. */
-export type LogLevel = typeof LEVELS[number];
+export type LogLevel = "silent" | "error" | "info" | "debug";
 
 /** Reads the arguments. @throws an error whose message is for whoever typed them. */
 async function readArguments(args: string[]) {
@@ -4945,6 +4974,7 @@ async function main(): Promise<void> {
   // Not at the top: this file alone is enough for a program that brings its own handler.
   let handler: Handler;
   try { // so written because bundlers then forgive that the file is not there
+    // @ts-ignore: The file need not be there, nor need a program be allowed to import names in ".ts".
     ({ handler } = await import("./handlers.ts"));
   } catch (error) {
     console.error(whyNoHandlers(error as Error));

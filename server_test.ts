@@ -42,6 +42,7 @@ import { SERVICE } from "./tests/service.ts";
 import { COMPARED } from "./tests/rivals.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
 import { Client, isInstalled, overTls, Process, RUNTIMES } from "./tests/sockets.ts";
+import { TYPES } from "./tests/types.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
 
 function isGranted(name: "net" | "run"): boolean {
@@ -1621,7 +1622,7 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
-const OTHERS = [EXAMPLES, APPS, FETCHED, PROXIED, PACKAGE, BROWSED, COMPARED].flat();
+const OTHERS = [EXAMPLES, APPS, FETCHED, PROXIED, PACKAGE, TYPES, BROWSED, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {
   for (const scenario of [...CASES, ...OTHERS]) {

@@ -41,7 +41,7 @@ async function* endless() {
 let running = 0, most = 0, turn = 0;
 const told: Exchange[] = [];
 
-const server = serve(async (request) => {
+const server = serve(async (request): Promise<HttpResponse | Response> => {
   switch (request.path) {
     case "/big":
       return { body: big };

@@ -149,6 +149,20 @@ Deno.test("a response that is valid is so when it is frozen, too", async () => {
   }
 });
 
+Deno.test("Headers of a response may be changed, frozen or not", async () => {
+  // Bun's can be changed when they are frozen, as a Map can; those of Deno then throw.
+  for (const headers of [new Headers(), new Map() as unknown as Headers]) {
+    const response: HttpResponse = Object.freeze({ headers, body: "x" });
+    if (headers instanceof Map) Object.freeze(headers);
+    let count = 0;
+    const received = await ask(() => {
+      headers.set("x-count", `${++count}`);
+      return response;
+    }, get().repeat(3));
+    assertEquals(received.map((one) => field(one, "x-count")), ["1", "2", "3"]);
+  }
+});
+
 Deno.test("onError whose own answer can't be sent, frozen or not, gives the plain 500", async () => {
   for (const frozen of [true, false]) {
     for (const [name, make] of invalid(frozen)) {

@@ -49,7 +49,7 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^while \(at < end && \(text/, /<= end/, "there is nothing behind a text"],
   [/^if \(protocol === "HTTP\/1\.1"\)/, /^$/, "a shortcut: what follows says the same"],
   [/^if \(parts === null \|\| Number\(parts\[2\]/, /\?\? 1/, "1 is a port as good as 0"],
-  [/^if \(parts\[1\]\[0\] !== "\["/, /parts\[0\]\[0\]/, "they begin with the same character"],
+  [/^if \(parts\[1\]!\[0\] !== "\["/, /parts\[0\]!\[0\]/, "they begin with the same character"],
   [/^const parts = \/\^https/, /\]\+\)/, "no authority is none either"],
   [/^const parts = \/\^https/, /\(\.\*\)\/i/, "a target has no line ends"],
   [/^(for|return) .*this\.#find\(name, 0\)/, /> 1/, "no name is empty"],
