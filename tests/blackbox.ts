@@ -1,8 +1,10 @@
 /** What is tried on the server from outside, with either runtime, started as a user starts it. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { Folder, shell } from "./examples.ts";
 import { field, parseResponses } from "./responses.ts";
 import {
+  certify,
   Client,
   exchange,
   output,
@@ -356,6 +358,44 @@ export const SCENARIOS: Scenario[] = [
       assertEquals(await curl("--cacert", `${folder}/ca.pem`), "200 1.1 0");
       await assertRejects(() => curl(), Error, "curl failed");
       await server.logged(/ - INFO - TLS handshake failed: .* \(from 127\.0\.0\.1:\d+\)\n/);
+    });
+  }, { needs: "curl", plain: true }],
+
+  ["SIGHUP renews the certificate, if the files can be used", async (runtime) => {
+    await overTls(async (folder) => {
+      await using server = await Process.start(runtime);
+      using stays = await Client.connect(server.port);
+      await using another = await Folder.create();
+      await shell('cp "$1/ca.pem" "$2/old.pem"', folder, another.path);
+      await certify(another.path);
+      const url = `https://127.0.0.1:${server.port}/book`;
+      const trusts = async (authority: string) => {
+        const file = `${another.path}/${authority}.pem`;
+        return await output("curl", ["-sS", "-m", "10", "--cacert", file, url])
+          .then(() => true, () => false);
+      };
+      const hangUp = async (line: RegExp) => {
+        server.log = "";
+        server.signal("SIGHUP");
+        await server.logged(/Certificate .*\n/);
+        assertMatch(server.log, line);
+      };
+      const copy = (...names: string[]) =>
+        shell('cd "$1"; to=$2; shift 2; cp "$@" "$to"', another.path, folder, ...names);
+      await copy("cert.pem");
+      await hangUp(/ - ERROR - Certificate not renewed: the key is not that of the certificate\n$/);
+      await shell('echo nothing > "$1/cert.pem"', folder);
+      await hangUp(/ - ERROR - Certificate not renewed: not a certificate and a key in PEM: .*\n$/);
+      await shell('rm "$1/cert.pem"', folder);
+      await hangUp(/ - ERROR - Certificate not renewed: --tls-cert .* there is no such file\n$/);
+      assertEquals([await trusts("old"), await trusts("ca")], [true, false]);
+      await copy("cert.pem", "key.pem");
+      await hangUp(/ - INFO - Certificate renewed\n$/);
+      assertEquals([await trusts("old"), await trusts("ca")], [false, true]);
+      await stays.send("GET /book HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+      assertMatch(await stays.rest(), /^HTTP\/1\.1 200 /);
+      server.signal("SIGTERM");
+      assertEquals(await server.ended(), 0);
     });
   }, { needs: "curl", plain: true }],
 
