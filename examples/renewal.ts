@@ -18,10 +18,14 @@ const server = serve(({ path }) => ({ body: `Hello, ${path}\n` }), {
 function renew(): void {
   try {
     server.renew(pair());
-  } catch (error) { // Between one file's change and the other's they do not fit.
+  } catch (error) { // One file has changed and the other has not yet, for example.
     console.error(`Certificate not renewed: ${(error as Error).message}`);
   }
 }
 process.on("SIGHUP", renew);
-watch(folder, renew); // the folder, since renewed files mostly take the place of others
+let timer: ReturnType<typeof setTimeout> | undefined;
+watch(folder, () => { // the folder, since new files mostly take the place of those before
+  clearTimeout(timer);
+  timer = setTimeout(renew, 100); // Then they have been written to their end.
+});
 await server.finished;
