@@ -128,7 +128,8 @@ export interface ServeOptions {
   /** Lets several processes listen on the same port. Default false. Deno needs `"unstable": ["net"]`
    * in your own deno.json, or `--unstable-net`, for this: without it, it ends the process. */
   reusePort?: boolean | undefined;
-  /** The certificate chain and the private key for HTTPS, as PEM text. Default: plain HTTP. */
+  /** The certificate chain and the private key for HTTPS, as PEM text. Default: plain HTTP. For newer
+   * ones later on there is {@linkcode Server.renew}. */
   tls?: { cert: string; key: string } | undefined;
   /** How many connections are served at the same time; the next ones wait. Default 1024. */
   maxConnections?: number | undefined;
@@ -321,6 +322,9 @@ export interface Listener {
   readonly encrypted?: boolean;
   /** How many connections wait to be accepted, if that is known. */
   readonly waiting?: number;
+  /** Uses another certificate and key for connections that come from now on. Throws if that can't be,
+   * and goes on with those before. */
+  renew?(tls: { cert: string; key: string }): void;
 }
 
 /** What {@linkcode listen} needs to know. */
@@ -357,6 +361,7 @@ export async function writeAll(connection: Connection, bytes: Uint8Array): Promi
 }
 
 const CLOSED = "the connection is closed";
+const NOT_SECURE = "there is no certificate to renew: the server was started without tls";
 
 /** What a read or a write rejects with when a client and this side found no way to speak TLS. */
 class TlsError extends Error {
@@ -634,7 +639,7 @@ class TlsConnection implements Connection {
 
 class DenoListener implements Listener {
   readonly #listener: DenoTcpListener;
-  readonly #secureContext: SecureContext | undefined;
+  #secureContext: SecureContext | undefined;
   #closed = false;
 
   constructor({ hostname, port, backlog, reusePort, tls }: ListenOptions & { hostname: string }) {
@@ -672,6 +677,10 @@ class DenoListener implements Listener {
     if (!this.#closed) this.#listener.close();
     this.#closed = true;
   }
+  renew(tls: { cert: string; key: string }): void {
+    if (this.#secureContext === undefined) throw new TypeError(NOT_SECURE);
+    this.#secureContext = secureContextOf(tls);
+  }
 }
 
 /** Deno would find out that they are of no use when the first client comes. */
@@ -703,6 +712,7 @@ interface BunSocket {
   shutdown(): void;
   close(): void;
   terminate(): void;
+  setKeyCert(context: unknown): void;
 }
 interface BunRuntime {
   listen(options: {
@@ -863,6 +873,8 @@ class BunListener implements Listener {
   readonly #refusal: Uint8Array | undefined;
   readonly #refused: ListenOptions["refused"];
   readonly encrypted: boolean;
+  /** What connections use instead of what Bun was told to listen with, which it does not change. */
+  #renewed: SecureContext | undefined;
   readonly #waiting: BunConnection[] = [];
   #refusing = 0;
   #accepting: ((connection: Connection | null) => void) | undefined;
@@ -896,6 +908,8 @@ class BunListener implements Listener {
   }
   #opened(socket: BunSocket): void {
     const connection = socket.data = new BunConnection(socket, this.encrypted);
+    // Hands have not been shaken yet.
+    if (this.#renewed !== undefined) socket.setKeyCert(this.#renewed.context);
     if (connection.remoteAddress === "") { // The client has gone before it was accepted.
       connection.close();
     } else if (this.#accepting !== undefined) {
@@ -933,6 +947,14 @@ class BunListener implements Listener {
     this.#closed = true;
     this.#server.stop();
     this.#accepting?.(null);
+  }
+  renew(tls: { cert: string; key: string }): void {
+    if (!this.encrypted) throw new TypeError(NOT_SECURE);
+    const socket: object | undefined = process.getBuiltinModule?.("node:tls").TLSSocket.prototype;
+    if (socket === undefined || !("setKeyCert" in socket)) {
+      throw new Error("Bun can renew a certificate since version 1.4");
+    }
+    this.#renewed = secureContextOf(tls);
   }
 }
 
@@ -4332,6 +4354,11 @@ export interface Server extends AsyncDisposable {
    * left after `graceSeconds` (default 10). A further call can make that sooner, not later. Settles
    * with `finished`. */
   shutdown(graceSeconds?: number): Promise<void>;
+  /** Uses another certificate chain and private key, as PEM text, for connections that come from now
+   * on; those that are open go on, and none is lost. Needs Bun 1.4 there.
+   * @throws {Error} if they can't be used, or the server was started without `tls`; it then goes on
+   * with what it has. */
+  renew(tls: { cert: string; key: string }): void;
 }
 
 /** What a server is doing, and what it has done since it was started. */
@@ -4756,6 +4783,11 @@ class HttpServer implements Server, Shared {
   [Symbol.asyncDispose](): Promise<void> {
     return this.shutdown();
   }
+  renew(tls: { cert: string; key: string }): void {
+    if (this.#listener.renew === undefined) throw new TypeError("the listener can't do that");
+    this.#listener.renew(tls);
+    this.log.info?.("Certificate renewed");
+  }
   /** Ends what has not finished in the time of grace. */
   #cutAllOff(): void {
     this.#stopAccepting();
@@ -4794,7 +4826,7 @@ const USAGE = `Usage: server.ts [options]
   --backlog NUMBER         connections that may wait for a permit (511)
   --reuse-port             let several processes share the port
   --tls-cert FILE          certificate chain in PEM, for HTTPS
-  --tls-key FILE           its private key in PEM
+  --tls-key FILE           its private key in PEM; SIGHUP reads both again
   --max-connections NUMBER connections served at the same time (1024)
   --idle-timeout SECONDS   to wait for a client to send or take a byte (30)
   --request-timeout SECONDS for a request to arrive (60)
@@ -4845,21 +4877,22 @@ async function readArguments(args: string[]) {
   if ((cert === undefined) !== (key === undefined)) {
     throw new Error("--tls-cert and --tls-key go together");
   }
+  const readTls = cert && key
+    ? async () => ({ cert: await readFlag("tls-cert", cert), key: await readFlag("tls-key", key) })
+    : undefined;
   const options: ServeOptions = {
     hostname: values.hostname,
     port: number("port", "port"),
     backlog: number("backlog", "backlog"),
     reusePort: values["reuse-port"],
-    tls: cert && key
-      ? { cert: await readFlag("tls-cert", cert), key: await readFlag("tls-key", key) }
-      : undefined,
+    tls: await readTls?.(),
     maxConnections: number("max-connections", "maxConnections"),
     idleTimeout: number("idle-timeout", "idleTimeout"),
     requestTimeout: number("request-timeout", "requestTimeout"),
     maxHeaderSize: number("max-header-size", "maxHeaderSize"),
     maxBodySize: number("max-body-size", "maxBodySize"),
   };
-  return { options, delay, level, help: values.help, version: values.version };
+  return { options, readTls, delay, level, help: values.help, version: values.version };
 }
 
 /** The text of the file that a flag names. */
@@ -4981,7 +5014,7 @@ async function main(): Promise<void> {
     if (running["server.ts"] !== undefined) return; // The code before the edit goes on.
     process.exit(1);
   }
-  const { options, delay, level } = settings;
+  const { options, readTls, delay, level } = settings;
   const delayed: Handler = async (request) => {
     await new Promise((resolve) => setTimeout(resolve, delay * 1000));
     return handler(request);
@@ -5007,11 +5040,19 @@ async function main(): Promise<void> {
     stopping = true;
     void server.shutdown();
   };
+  let renewed = Promise.resolve();
+  const renew = () => { // One after the other, lest what was read first is used last.
+    renewed = renewed.then(readTls).then((tls) => server.renew(tls!)).catch(({ message }: Error) =>
+      log.error?.(`Certificate not renewed: ${message.split("\n")[0]}`)
+    );
+  };
   process.on("SIGINT", stop);
   process.on("SIGTERM", stop);
+  if (readTls !== undefined) process.on("SIGHUP", renew);
   await server.finished;
   process.off("SIGINT", stop);
   process.off("SIGTERM", stop);
+  process.off("SIGHUP", renew);
   if (running["server.ts"] !== promise) return; // Another has taken its place.
   await log.finish();
   process.exit(0);

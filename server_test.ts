@@ -1595,6 +1595,14 @@ Deno.test("serve: a free port, onListen, and a signal that stops it", NET, async
   await server.finished;
 });
 
+Deno.test("there is nothing to renew without TLS", NET, async () => {
+  await using server = serve(() => ({ body: "hello" }), { port: 0 });
+  const tls = { cert: "", key: "" };
+  assertThrows(() => server.renew(tls), TypeError, "the server was started without tls");
+  await using other = serveOn(new MemoryListener(), () => ({ body: "hello" }));
+  assertThrows(() => other.renew(tls), TypeError, "the listener can't do that");
+});
+
 Deno.test("a client that resets at any point harms nobody", NET, async () => {
   await using server = serve(async (request) => {
     await new Promise((resolve) => setTimeout(resolve, 5));

@@ -1,8 +1,11 @@
 /** What is tried on the server from outside, with either runtime, started as a user starts it. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { Folder, shell } from "./examples.ts";
 import { field, parseResponses } from "./responses.ts";
 import {
+  certificateIn,
+  certify,
   Client,
   exchange,
   output,
@@ -11,6 +14,7 @@ import {
   reset,
   type Runtime,
   type Scenario,
+  TlsClient,
 } from "./sockets.ts";
 
 const APP = "tests/app.ts";
@@ -358,6 +362,44 @@ export const SCENARIOS: Scenario[] = [
       await server.logged(/ - INFO - TLS handshake failed: .* \(from 127\.0\.0\.1:\d+\)\n/);
     });
   }, { needs: "curl", plain: true }],
+
+  ["SIGHUP renews the certificate, if the files can be used", async (runtime) => {
+    await overTls(async (folder) => {
+      await using another = await Folder.create();
+      await certify(another.path);
+      const old = await certificateIn(folder), renewed = await certificateIn(another.path);
+      await using server = await Process.start(runtime);
+      await using stays = await TlsClient.connect(server.port);
+      const shown = async () => {
+        await using client = await TlsClient.connect(server.port);
+        return client.certificate();
+      };
+      const hangUp = async (line: RegExp) => {
+        server.log = "";
+        server.signal("SIGHUP");
+        await server.logged(/Certificate .*\n/);
+        assertMatch(server.log, line);
+      };
+      await shell('cp "$1/cert.pem" "$2"', another.path, folder);
+      await hangUp(
+        /^.* - ERROR - Certificate not renewed: the key is not that of the certificate\n$/,
+      );
+      await shell('echo nothing > "$1/cert.pem"', folder);
+      await hangUp(
+        /^.* - ERROR - Certificate not renewed: not a certificate and a key in PEM: .*\n$/,
+      );
+      await shell('rm "$1/cert.pem"', folder);
+      await hangUp(/^.* - ERROR - Certificate not renewed: --tls-cert .* there is no such file\n$/);
+      assertEquals(await shown(), old);
+      await shell('cp "$1/cert.pem" "$1/key.pem" "$2"', another.path, folder);
+      await hangUp(/^.* - INFO - Certificate renewed\n$/);
+      assertEquals(await shown(), renewed);
+      assertMatch(await stays.ask("</html>\n"), /^HTTP\/1\.1 200 /);
+      assertEquals(stays.certificate(), old);
+      server.signal("SIGTERM");
+      assertEquals(await server.ended(), 0);
+    });
+  }, { needs: "openssl", plain: true }],
 
   ["a client that does not speak TLS on a TLS port is a line in the log", async (runtime) => {
     await overTls(async () => {

@@ -2,9 +2,15 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { field, parseResponses } from "./responses.ts";
-import { Client, Process, type Runtime } from "./sockets.ts";
-
-type Scenario = [name: string, run: (runtime: Runtime) => Promise<void>];
+import {
+  certificateIn,
+  certify,
+  Client,
+  Process,
+  type Runtime,
+  type Scenario,
+  TlsClient,
+} from "./sockets.ts";
 
 /** Starts an example on a free port. With a folder, it may read and write. */
 async function start(runtime: Runtime, name: string, folder?: string) {
@@ -274,6 +280,66 @@ export const EXAMPLES: Scenario[] = [
     const other = await get("/", "X-Request-Id: not one\r\n");
     assertMatch(field(other, "x-request-id") ?? "", /^[\da-f-]{36}$/);
   }],
+
+  ["examples/renewal.ts", async (runtime) => {
+    await using before = await Folder.create();
+    await using after = await Folder.create();
+    for (const folder of [before, after]) await certify(folder.path);
+    const old = await certificateIn(before.path);
+    const renewed = await certificateIn(after.path);
+    await using renewal = await start(runtime, "renewal", before.path);
+
+    const hello = "Hello, /\n";
+    let stage: "before" | "while" | "after" | "end" = "before";
+    const seen: Record<string, Record<string, number>> = {};
+    /** Connects again and again; every connection must be answered. */
+    const newcomer = async () => {
+      while (stage !== "end") {
+        const started = stage;
+        await using client = await TlsClient.connect(renewal.port);
+        assertMatch(await client.ask(hello, "Connection: close\r\n"), /^HTTP\/1\.1 200 /);
+        const certificate = client.certificate();
+        const name = certificate === old ? "old" : certificate === renewed ? "renewed" : "other";
+        const counts = seen[started] ??= {};
+        counts[name] = (counts[name] ?? 0) + 1;
+      }
+    };
+    const lines = () => renewal.out.split("Certificate renewed").length - 1;
+    let kept = 0;
+    /** Stays connected for all the time. */
+    const regular = async () => {
+      await using client = await TlsClient.connect(renewal.port);
+      while (stage !== "end") {
+        assertMatch(await client.ask(hello), /^HTTP\/1\.1 200 /);
+        if (stage === "after") kept++;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      assertEquals(client.certificate(), old);
+    };
+    const clients = Array.from({ length: 12 }, (_, i) => i < 8 ? newcomer() : regular());
+    const pause = (milliseconds: number) =>
+      Promise.race([
+        new Promise((resolve) => setTimeout(resolve, milliseconds)),
+        Promise.all(clients),
+      ]);
+    await pause(500);
+    stage = "while";
+    await shell('cp "$1/cert.pem" "$2"; sleep 0.5; cp "$1/key.pem" "$2"', after.path, before.path);
+    await soon(() => Promise.resolve(lines() > 0));
+    stage = "after";
+    await pause(500);
+    stage = "end";
+    await Promise.all(clients);
+    assertEquals(Object.keys(seen.before), ["old"]);
+    assertEquals(Object.keys(seen.after), ["renewed"]);
+    assertEquals(seen.while.other, undefined);
+    assert(seen.before.old > 20 && seen.after.renewed > 20 && kept > 20, JSON.stringify(seen));
+    assertMatch(renewal.log, /^Certificate not renewed: the key is not that of the certificate$/m);
+
+    const count = lines();
+    renewal.signal("SIGHUP");
+    await soon(() => Promise.resolve(lines() > count));
+  }, { needs: "openssl" }],
 
   ["examples/timeouts.ts", async (runtime) => {
     await using timeouts = await start(runtime, "timeouts");

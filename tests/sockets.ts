@@ -1,7 +1,9 @@
 /** A client on a real socket, and the server started as a user starts it. */
 
+import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { connect } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { bytesOf, textOf } from "./memory.ts";
 
 /** What the tests that run over TLS use: a certificate for localhost, made for them. */
@@ -22,6 +24,11 @@ openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -days 2 -extfile 
 /** Makes a certificate, its key and its authority in a folder: cert.pem, key.pem, ca.pem. */
 export async function certify(folder: string): Promise<void> {
   await output("sh", ["-ec", CERTIFICATES, "sh", folder]);
+}
+
+/** The certificate in a folder, in base64. */
+export async function certificateIn(folder: string): Promise<string> {
+  return (await output("cat", [`${folder}/cert.pem`])).replace(/-----[^-]*-----|\s/g, "");
 }
 
 /** Runs a scenario whose server and clients speak TLS; it is told the folder with the certificate. */
@@ -107,6 +114,42 @@ export class Client implements Disposable {
   }
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** A client over TLS that trusts everybody, and tells which certificate it was shown. */
+export class TlsClient implements AsyncDisposable {
+  readonly #socket;
+  readonly #closed;
+  #received = "";
+
+  private constructor(port: number) {
+    this.#socket = connectTls({ host: "127.0.0.1", port, rejectUnauthorized: false });
+    this.#socket.setEncoding("latin1").on("data", (text: string) => this.#received += text);
+    this.#closed = new Promise((resolve) => this.#socket.once("close", resolve));
+  }
+  static async connect(port: number): Promise<TlsClient> {
+    const client = new TlsClient(port);
+    await client.#happens("secureConnect");
+    return client;
+  }
+  certificate(): string {
+    return Buffer.from(this.#socket.getPeerCertificate().raw).toString("base64");
+  }
+  /** Asks for `/`, and waits for an answer that ends as `end` does. */
+  async ask(end: string, fields = ""): Promise<string> {
+    this.#received = "";
+    this.#socket.write(`GET / HTTP/1.1\r\nHost: a\r\n${fields}\r\n`);
+    while (!this.#received.endsWith(end)) await this.#happens("data");
+    return this.#received;
+  }
+  async #happens(event: string): Promise<void> {
+    const closed = this.#closed.then(() => Promise.reject(new Error(`closed before ${event}`)));
+    await Promise.race([once(this.#socket, event), closed]);
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#socket.destroy();
+    await this.#closed;
   }
 }
 
