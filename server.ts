@@ -551,7 +551,7 @@ class TlsConnection implements Connection {
       },
     });
     // TLS is told, too, but goes on to take what is written.
-    this.#stream.on("error", (error) => this.#failure ??= this.#failed(error));
+    this.#stream.on("error", (error) => this.#failure ??= error);
     this.#tls = new TLSSocket(this.#stream as Socket, {
       isServer: true,
       secureContext,
@@ -560,14 +560,13 @@ class TlsConnection implements Connection {
     this.#tls.on("secure", () => this.#isSecure = true);
     this.#tls.on("readable", () => this.#wake());
     this.#tls.on("end", () => this.#wake());
-    this.#tls.on("error", (error) => this.#failure ??= this.#failed(error));
+    this.#tls.on("error", (error) => {
+      this.#failure ??= this.#isSecure ? error : new TlsError(error.message);
+    });
     this.#tls.on("close", () => {
       this.#failure ??= new Error(CLOSED);
       this.#wake();
     });
-  }
-  #failed(error: Error): Error {
-    return this.#isSecure ? error : new TlsError(error.message);
   }
   /** Reads some bytes for TLS; but once hands have been shaken, only while content is waited for: a read
    * that is begun before its turn would come to the front of the {@linkcode ReadQueue}. */
