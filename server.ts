@@ -4909,7 +4909,7 @@ async function readFlag(flag: string, name: string): Promise<string> {
 
 function whyNoHandlers({ message, stack }: Error): string {
   if (/import attribute/.test(message)) {
-    return "This runtime is too old: handlers.ts needs Deno 2.8 or Bun 1.2, or newer";
+    return "This runtime is too old: handlers.ts needs Deno 2.8 or Bun 1.3, or newer";
   }
   if (/(not found|Cannot find).*handlers\.ts/.test(message)) {
     return "As a program, server.ts needs handlers.ts, index.html and book.json beside it";

@@ -36,11 +36,11 @@ import { HOSTILE } from "./tests/hostile.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import "./tests/mended.ts";
 import { NEAR } from "./tests/names.ts";
-import { PACKAGE } from "./tests/package.ts";
+import { answersOf, PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { SERVICE } from "./tests/service.ts";
 import { COMPARED } from "./tests/rivals.ts";
-import { field, parseResponses, type Received } from "./tests/responses.ts";
+import { field, methodsOf, parseResponses, type Received } from "./tests/responses.ts";
 import { Client, isInstalled, overTls, Process, RUNTIMES } from "./tests/sockets.ts";
 import { TYPES } from "./tests/types.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
@@ -68,11 +68,6 @@ function recorder() {
   const lines: string[] = [];
   const add = (message: string) => void lines.push(message);
   return { lines, log: { info: add, error: add } satisfies Logger };
-}
-
-/** The methods of the requests in a piece of input, as far as they matter for reading the answers. */
-function methodsOf(text: string): string[] {
-  return Array.from(text.matchAll(/^(\S+) \S+ HTTP\/1\.\d\r$/gm), (match) => match[1]);
 }
 
 /** Sends pieces to a new connection, and returns the answers once the server wants more or ends. */
@@ -1655,13 +1650,7 @@ Deno.test("the same bytes in give the same bytes out on both runtimes", {
 }, async () => {
   const answers = await Promise.all(RUNTIMES.map(async (runtime) => {
     await using server = await Process.start(runtime);
-    return await Promise.all(VECTORS.map(async (vector) => {
-      using client = await Client.connect(server.port);
-      await client.send(vector.send);
-      await client.end();
-      const text = await client.rest();
-      return parseResponses(text, methodsOf(vector.send), true).map(({ raw }) => raw);
-    }));
+    return await answersOf(server.port);
   }));
   for (const [i, vector] of VECTORS.entries()) {
     assertEquals(answers[1][i], answers[0][i], `${vector.section}, ${vector.name}`);

@@ -2,7 +2,9 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Folder, shell } from "./examples.ts";
-import { output, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { methodsOf, parseResponses } from "./responses.ts";
+import { Client, output, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { VECTORS } from "./vectors.ts";
 
 /** Starts a command in another folder than the tests' own. */
 function within(folder: Folder, { name, command, args }: Runtime): Runtime {
@@ -14,11 +16,17 @@ function within(folder: Folder, { name, command, args }: Runtime): Runtime {
 }
 
 /** A program beside a copy of server.ts, which its types agree with, in an otherwise empty folder. */
-async function start(runtime: Runtime, folder: Folder, program: string): Promise<Process> {
+async function start(
+  runtime: Runtime,
+  folder: Folder,
+  program: string,
+  stream: "printed" | "logged" = "printed",
+): Promise<Process> {
   await shell('cp server.ts "$1" && printf %s "$2" > "$1/main.ts"', folder.path, program);
   const args = runtime.name === "Deno" ? [...runtime.args, "--check"] : runtime.args;
   const process = Process.spawn(within(folder, { ...runtime, args }), "main.ts");
-  process.port = Number(await process.printed(/Listening at PORT (\d+)/));
+  const found = await process[stream](/Listening at PORT (\d+)/);
+  process.port = Number(typeof found === "string" ? found : found[1]);
   return process;
 }
 
@@ -37,6 +45,17 @@ async function readmeExample(title: string): Promise<string> {
   assert(example !== undefined, `README.md has no example in ${title}`);
   assertMatch(example, /\bport: \d+/);
   return example.replace(/\bport: \d+/g, "port: 0");
+}
+
+/** What the application answers to each of the vectors, but for the time. */
+export async function answersOf(port: number): Promise<string[][]> {
+  return await Promise.all(VECTORS.map(async ({ send }) => {
+    using client = await Client.connect(port);
+    await client.send(send);
+    await client.end();
+    const text = await client.rest();
+    return parseResponses(text, methodsOf(send), true).map(({ raw }) => raw);
+  }));
 }
 
 export const PACKAGE: Scenario[] = [
@@ -77,6 +96,40 @@ export const PACKAGE: Scenario[] = [
     assertEquals(await ask(server.port, "/"), [200, "Hello, 127.0.0.1\n"]);
     assertEquals(await ask(server.port, "/none"), [404, "404 Not Found"]);
   }],
+
+  ["the README's example of what a service needs besides", async (runtime) => {
+    await using folder = await Folder.create();
+    const example = await readmeExample("What a service needs besides");
+    await using server = await start(runtime, folder, example, "logged");
+    const { port } = server;
+    const large = "x".repeat(2_000_000);
+    assertEquals(await ask(port, "/upload", large), [200, "2000000 bytes\n"]);
+    assertEquals((await ask(port, "/", large))[0], 413);
+    using client = await Client.connect(port);
+    await client.send(
+      "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhi",
+    );
+    assertMatch(await client.until(/\r\n\r\nhi/), /^HTTP\/1\.1 101 /);
+    using ticks = await Client.connect(port);
+    await ticks.send("GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n");
+    await ticks.until(/tick\n/);
+    await server.logged(/ "POST \/" 413: Content of more than 1048576 bytes/);
+  }],
+
+  ["the oldest runtimes that the README names serve the application", async (runtime) => {
+    const readme = await Deno.readTextFile("README.md");
+    const [, oldest] = new RegExp(`${runtime.name} \\((\\d+\\.\\d+) or newer`).exec(readme)!;
+    const name = runtime.name.toLowerCase();
+    const flags = ["--yes", "--allow-scripts=bun", "-p", `${name}@${oldest}.0`];
+    const npx: Runtime = { ...runtime, command: "npx", args: [...flags, name, ...runtime.args] };
+    const [command] = (await output("npx", [...flags, "-c", `command -v ${name}`])).trim().split(
+      "\n",
+    );
+    assert(command.includes("_npx"), command);
+    await using server = await Process.start({ ...npx, command, args: runtime.args });
+    await using now = await Process.start(runtime);
+    assertEquals(await answersOf(server.port), await answersOf(now.port));
+  }, { needs: "npx" }],
 
   ["bun build --compile makes one binary of it all", async (runtime) => {
     await using folder = await Folder.create();

@@ -94,3 +94,8 @@ function parseChunks(text: string, at: number): [string, number] {
     body += text.slice(start, end);
   }
 }
+
+/** The methods of the requests in a piece of input, as far as they matter for reading the answers. */
+export function methodsOf(text: string): string[] {
+  return Array.from(text.matchAll(/^(\S+) \S+ HTTP\/1\.\d\r$/gm), (match) => match[1]);
+}
