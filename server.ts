@@ -561,7 +561,8 @@ class TlsConnection implements Connection {
     this.#tls.on("readable", () => this.#wake());
     this.#tls.on("end", () => this.#wake());
     this.#tls.on("error", (error) => {
-      this.#failure ??= this.#isSecure ? error : new TlsError(error.message);
+      if (this.#isSecure) this.#failure ??= error;
+      else this.#failure = new TlsError(error.message);
     });
     this.#tls.on("close", () => {
       this.#failure ??= new Error(CLOSED);

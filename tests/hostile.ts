@@ -559,7 +559,11 @@ const LOG: Scenario[] = [
         assertEquals(lines.filter((line) => !/Listening at|GET \/none/.test(line)), []);
         // What is not TLS is told, but no more than a few times.
         for (let i = 0; i < 10; i++) {
-          await Promise.all(Array.from({ length: 20 }, () => reset(port, get("/"), 20)));
+          await Promise.all(Array.from({ length: 20 }, async () => {
+            using client = await Client.plain(port);
+            await client.send(get("/"));
+            await client.rest();
+          }));
         }
         server.signal("SIGTERM");
         assertEquals(await server.ended(), 0);
