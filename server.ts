@@ -23,7 +23,7 @@
  */
 
 import { Buffer, isUtf8 } from "node:buffer";
-import type { Socket } from "node:net";
+import type { BlockList, Socket } from "node:net";
 import process from "node:process";
 import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers";
@@ -48,7 +48,7 @@ export interface FetchApplication {
 
 /** What an application written for Fetch is told besides the request, as `Deno.serve` does it. */
 export interface FetchInfo {
-  /** The other end of the connection: a proxy, if there is one. */
+  /** The client, as {@linkcode HttpRequest.remoteAddress} and `remotePort` tell it. */
   readonly remoteAddr: { transport: "tcp"; hostname: string; port: number };
   /** Settles when the answer has been written; rejects when the client has not got all of it. */
   readonly completed: Promise<void>;
@@ -151,6 +151,8 @@ export interface ServeOptions {
    * before any content is read, so that what is too long for it is refused before it is sent. What it
    * throws is treated as what a handler throws. Default: the same limits for all. */
   limits?: ((request: HttpRequest) => RequestLimits | undefined) | undefined;
+  /** Which proxies are believed about whom a request is from and what it is for. Default: none. */
+  proxy?: ProxyOptions | undefined;
   /** Stops the server gracefully, as {@linkcode Server.shutdown} does. */
   signal?: AbortSignal | undefined;
   /** Called once, when the server listens. */
@@ -163,6 +165,28 @@ export interface ServeOptions {
   /** Silent by default: then a handler's mistakes are not told to anybody. */
   log?: Logger | undefined;
 }
+
+/** Whom to believe, and what. What these say gives a request's `remoteAddress`, `remotePort` (0 if it is
+ * not told), the scheme and host of its `url`, and the peer in the log. */
+export interface ProxyOptions {
+  /** The proxies: IP addresses, prefixes (`"10.0.0.0/8"`, `"2001:db8::/32"`) and `"unix"`, which is
+   * whoever connects by a Unix socket. Or how many stand in front, 1 to 100, at whatever addresses: for
+   * that, nobody else may be able to connect, neither here nor to any but the first of them. */
+  trusted: string[] | number;
+  /** What they write: nothing else is looked at, since a proxy passes on what it does not know, and so
+   * what a client has made up. `Forwarded` and `PROXY` stand alone. */
+  says: ProxyField[];
+}
+
+/** What proxies write: the header fields of RFC 7239 and those in use before it, which they must set or
+ * add to; and the PROXY protocol, a header in front of all else on a connection, TLS included (with
+ * which Bun can't read it). A connection of a trusted proxy that does not begin with it is closed. */
+export type ProxyField =
+  | "Forwarded"
+  | "X-Forwarded-For"
+  | "X-Forwarded-Proto"
+  | "X-Forwarded-Host"
+  | "PROXY";
 
 /** The numbers among the options: each with its default, its bounds and its unit. A new one also needs
  * its line in {@linkcode ServeOptions}, and in chapter 8 in `USAGE` and `readArguments`. */
@@ -267,6 +291,12 @@ const SHORT_TEXT = 512;
 const TEXT_SIZE = 131072;
 /** Bytes of an answer's text that count as a step, since they may have to be encoded. */
 const TEXT_A_STEP = 16384;
+/** Proxies that may stand in front: more are a mistake. */
+const MAX_PROXIES = 100;
+/** Bytes of a PROXY header of version 1, by its specification ... */
+const MAX_PROXY_LINE = 107;
+/** ... and of version 2, most of them for what is skipped: a certificate's name, a cloud's marks. */
+const MAX_PROXY_HEADER = 2048;
 /** Log lines of one kind in a second, if clients can bring them about; more are counted. */
 const LINES_A_SECOND = 10;
 /** Seconds that running requests get to finish when the server stops: Docker kills after so many. */
@@ -339,6 +369,8 @@ export interface ListenOptions {
   reusePort?: boolean | undefined;
   /** The certificate chain and the private key, as PEM text. Default: no TLS. */
   tls?: { cert: string; key: string } | undefined;
+  /** Whose connections begin with a PROXY header, if it says `PROXY`; else it is not used. */
+  proxy?: ProxyOptions | undefined;
   /** What a connection beyond `backlog` is sent before it is closed; Bun alone needs it. */
   refusal?: Uint8Array | undefined;
   /** Called for each of those; if too many are being told so already, it gets no answer. */
@@ -349,8 +381,9 @@ export interface ListenOptions {
  * certificate can't be used. */
 export function listen(options: ListenOptions = {}): Listener {
   const hostname = (options.hostname ?? "127.0.0.1").replace(/^\[(.*)\]$/, "$1"); // as in a URL
-  if (typeof Bun === "undefined") return new DenoListener({ ...options, hostname });
-  return new BunListener(Bun, { ...options, hostname });
+  const proxies = options.proxy && new Proxies(options.proxy);
+  if (typeof Bun === "undefined") return new DenoListener({ ...options, hostname }, proxies);
+  return new BunListener(Bun, { ...options, hostname }, proxies);
 }
 
 /** Writes all of `bytes`, however many writes that takes. */
@@ -375,6 +408,245 @@ class TlsError extends Error {
     const why = isGone ? "the client left" : isPlain ? "the client does not speak TLS" : told;
     super(`TLS handshake failed: ${why}`);
     this.isGone = isGone;
+  }
+}
+
+/** What a read rejects with when a proxy's connection does not begin as it should. */
+class ProxyError extends Error {
+  constructor(why: string) {
+    super(`PROXY header refused: ${why}`);
+  }
+}
+
+/** An IP address in the one form in which it is told: of IPv6 the shortest, and IPv4 within IPv6 (RFC 4291
+ * §2.5.5.2) as IPv4; undefined if it is none. */
+function readAddress(text: string): string | undefined {
+  const { isIPv4, isIPv6 } = process.getBuiltinModule("node:net");
+  if (isIPv4(text)) return text;
+  if (!isIPv6(text) || text.includes("%")) return undefined;
+  // Bun's URL does not take all those that end as IPv4 does.
+  const groups = text.replace(
+    /[\d.]+\.\d+$/,
+    (end) => Buffer.from(end.split(".").map(Number)).toString("hex").replace(/(?=....$)/, ":"),
+  );
+  const shortest = new URL(`http://[${groups}]`).hostname.slice(1, -1);
+  const [, high, low] = /^::ffff:([\da-f]+):([\da-f]+)$/.exec(shortest) ?? [];
+  if (high === undefined || low === undefined) return shortest;
+  return Buffer.from(high.padStart(4, "0") + low.padStart(4, "0"), "hex").join(".");
+}
+function familyOf(address: string): "ipv4" | "ipv6" {
+  return address.includes(":") ? "ipv6" : "ipv4";
+}
+
+const PROXY_FIELDS: ProxyField[] = [
+  "Forwarded",
+  "X-Forwarded-For",
+  "X-Forwarded-Proto",
+  "X-Forwarded-Host",
+  "PROXY",
+];
+
+/** Who is believed. */
+class Proxies {
+  readonly says: ProxyField[];
+  /** How many there are, if that is all that is known of them. */
+  readonly #count: number | undefined;
+  /** Addresses and prefixes, IPv4 apart: on Bun, it would be part of prefixes of IPv6 as well. */
+  readonly #lists: Record<"ipv4" | "ipv6", BlockList>;
+  readonly #isUnixTrusted: boolean = false;
+  /** What was found out lately: to look at the list costs as much as half a request. */
+  readonly #known = new Map<string, boolean>();
+
+  constructor({ trusted, says }: ProxyOptions) {
+    if (!Array.isArray(says) || says.length === 0) {
+      throw new TypeError(`proxy.says must be a list of some of ${PROXY_FIELDS.join(", ")}`);
+    }
+    for (const one of says) {
+      if (!PROXY_FIELDS.includes(one)) {
+        throw new TypeError(`proxy.says: ${one} is none of ${PROXY_FIELDS.join(", ")}`);
+      }
+      if ((one === "Forwarded" || one === "PROXY") && says.some((other) => other !== one)) {
+        throw new TypeError(`proxy.says: ${one} stands alone`);
+      }
+    }
+    this.says = [...says];
+    const { BlockList } = process.getBuiltinModule("node:net");
+    this.#lists = { ipv4: new BlockList(), ipv6: new BlockList() };
+    if (typeof trusted === "number") {
+      if (!Number.isInteger(trusted) || trusted < 1 || trusted > MAX_PROXIES) {
+        throw new RangeError(
+          `proxy.trusted must be from 1 to ${MAX_PROXIES}, or a list of addresses`,
+        );
+      }
+      this.#count = trusted;
+      return;
+    }
+    if (!Array.isArray(trusted) || trusted.length === 0) {
+      throw new TypeError(
+        "proxy.trusted must be a list of addresses, or how many proxies there are",
+      );
+    }
+    this.#isUnixTrusted = trusted.includes("unix");
+    for (const one of trusted) {
+      if (one !== "unix" && !this.#add(String(one))) {
+        throw new TypeError(`proxy.trusted: ${one} is no IP address, no prefix, and not "unix"`);
+      }
+    }
+  }
+  /** Adds an address or a prefix; false if it is neither. */
+  #add(text: string): boolean {
+    const [, written, size] = /^([^/]+)(?:\/(0|[1-9]\d{0,2}))?$/.exec(text) ?? [];
+    const address = readAddress(written ?? "");
+    if (written === undefined || address === undefined) return false;
+    const family = familyOf(address);
+    const bits = family === familyOf(written) ? Number(size) : Number(size) - 96; // IPv4 within IPv6
+    try {
+      if (size === undefined) this.#lists[family].addAddress(address, family);
+      else this.#lists[family].addSubnet(address, bits, family);
+    } catch { // It has not so many bits.
+      return false;
+    }
+    return true;
+  }
+  /** Whether the one that is so many steps away is a proxy: the peer is 0 steps away, the one that has
+   * connected to it is 1. */
+  includes(address: string, steps: number): boolean {
+    if (this.#count !== undefined) return steps < this.#count;
+    if (address === "") return this.#isUnixTrusted;
+    let isTrusted = this.#known.get(address);
+    if (isTrusted === undefined) {
+      const one = readAddress(address);
+      isTrusted = one !== undefined && this.#lists[familyOf(one)].check(one, familyOf(one));
+      if (this.#known.size >= MAX_KNOWN_NAMES) this.#known.clear();
+      this.#known.set(address, isTrusted);
+    }
+    return isTrusted;
+  }
+}
+
+/** The connection as it is to be served: that of a proxy which says who is behind it tells that. */
+function unwrapped(connection: Connection, proxies: Proxies | undefined): Connection {
+  const isProxy = proxies?.says.includes("PROXY") && proxies.includes(connection.remoteAddress, 0);
+  return isProxy ? new ProxiedConnection(connection) : connection;
+}
+
+/** What a PROXY header tells: how many bytes it has, and who is behind the proxy, if that is told. */
+interface ProxyHeader {
+  size: number;
+  client?: { address: string; port: number };
+}
+const PORT = "(0|[1-9]\\d{0,4})";
+const PROXY_LINE = new RegExp(
+  `^PROXY (?:UNKNOWN(?: [^\\r\\n]*)?|TCP([46]) ([^ ]+) ([^ ]+) ${PORT} ${PORT})\\r\\n`,
+);
+const PROXY_SIGNATURE = "\r\n\r\n\0\r\nQUIT\n";
+
+/** Reads a header of version 1 or 2 of the PROXY protocol (HAProxy's doc/proxy-protocol.txt);
+ * undefined if more of it has to come. */
+function readProxyHeader(bytes: Buffer): ProxyHeader | undefined {
+  const text = bytes.toString("latin1", 0, MAX_PROXY_LINE);
+  const begins = (with_: string) => with_.startsWith(text.slice(0, with_.length));
+  if (begins(PROXY_SIGNATURE)) return bytes.length < 16 ? undefined : readBinaryHeader(bytes);
+  if (!begins("PROXY ")) throw new ProxyError("there is none");
+  const end = text.indexOf("\n") + 1;
+  if (end === 0 && text.length < MAX_PROXY_LINE) return undefined;
+  const parts = PROXY_LINE.exec(text);
+  if (parts === null) throw new ProxyError("it is malformed");
+  const [, version, source = "", destination = "", port, toPort] = parts;
+  if (version === undefined) return { size: end };
+  const addresses = [source, destination].map(readAddress);
+  const isSound = [source, destination].every((text) => text.includes(":") === (version === "6")) &&
+    addresses.every((address) => address !== undefined) &&
+    Math.max(Number(port), Number(toPort)) <= 65535;
+  if (!isSound) throw new ProxyError("it is malformed");
+  return { size: end, client: { address: addresses[0]!, port: Number(port) } };
+}
+/** Version 2. What a proxy may say besides is skipped. */
+function readBinaryHeader(bytes: Buffer): ProxyHeader | undefined {
+  const [first, second, length] = [
+    bytes.readUInt8(12),
+    bytes.readUInt8(13),
+    bytes.readUInt16BE(14),
+  ];
+  const version = first >> 4, command = first & 15, family = second >> 4, transport = second & 15;
+  const size = 16 + length;
+  const least = [0, 12, 36, 216][family]; // unspecified, IPv4, IPv6, Unix
+  const isLocal = command === 0; // The proxy speaks for itself, as in a check.
+  const isSound = version === 2 && command < 2 &&
+    (isLocal || transport < 3 && least !== undefined && length >= least);
+  if (!isSound) throw new ProxyError("it is malformed");
+  if (size > MAX_PROXY_HEADER) throw new ProxyError("it is too long");
+  if (bytes.length < size) return undefined;
+  if (isLocal || transport === 0) return { size };
+  if (family === 1) {
+    return {
+      size,
+      client: { address: bytes.subarray(16, 20).join("."), port: bytes.readUInt16BE(24) },
+    };
+  }
+  if (family !== 2) return { size };
+  const groups = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(16 + 2 * i).toString(16));
+  return {
+    size,
+    client: { address: readAddress(groups.join(":"))!, port: bytes.readUInt16BE(48) },
+  };
+}
+
+/** A connection of a proxy's, which begins with a PROXY header: it tells who has connected to the proxy. */
+class ProxiedConnection implements Connection {
+  readonly #connection: Connection;
+  #client: ProxyHeader["client"];
+  #isTold = false;
+  /** What has come with the header, and is not part of it. */
+  #rest: Buffer | undefined;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+  get remoteAddress(): string {
+    return this.#client?.address ?? this.#connection.remoteAddress;
+  }
+  get remotePort(): number {
+    return this.#client?.port ?? this.#connection.remotePort;
+  }
+  get encrypted(): boolean {
+    return this.#connection.encrypted ?? false;
+  }
+  read(buffer: Uint8Array): number | null | Promise<number | null> {
+    if (!this.#isTold) return this.#readHeader(buffer);
+    const rest = this.#rest;
+    if (rest === undefined) return this.#connection.read(buffer);
+    const count = Math.min(rest.length, buffer.length);
+    buffer.set(rest.subarray(0, count));
+    this.#rest = count < rest.length ? rest.subarray(count) : undefined;
+    return count;
+  }
+  /** The first read, which goes on until something has come that is not part of the header: so whoever
+   * bounds the time of a read bounds that of the header. */
+  async #readHeader(buffer: Uint8Array): Promise<number | null> {
+    const bytes = Buffer.allocUnsafe(MAX_PROXY_HEADER);
+    let end = 0;
+    let header: ProxyHeader | undefined;
+    while (header === undefined) {
+      const count = await this.#connection.read(bytes.subarray(end));
+      if (count === null && end === 0) return null; // It was only to see whether somebody is there.
+      if (count === null) throw new ProxyError("it ended early");
+      end += count;
+      header = readProxyHeader(bytes.subarray(0, end));
+    }
+    this.#isTold = true;
+    this.#client = header.client;
+    if (header.size < end) this.#rest = bytes.subarray(header.size, end);
+    return await this.read(buffer);
+  }
+  write(bytes: Uint8Array): number | Promise<number> {
+    return this.#connection.write(bytes);
+  }
+  closeWrite(): void | Promise<void> {
+    return this.#connection.closeWrite();
+  }
+  close(): void {
+    this.#connection.close();
   }
 }
 
@@ -511,9 +783,7 @@ class DenoConnection implements Connection {
  */
 class TlsConnection implements Connection {
   readonly encrypted = true;
-  readonly remoteAddress: string;
-  readonly remotePort: number;
-  readonly #tcp: DenoConnection;
+  readonly #tcp: Connection;
   /** The connection as the kind of stream that `node:tls` takes. */
   readonly #stream: Duplex;
   readonly #tls: TLSSocket;
@@ -532,19 +802,17 @@ class TlsConnection implements Connection {
   /** Lets the read that waits look again. */
   #wake = () => {};
 
-  constructor(tcp: DenoConnection, secureContext: SecureContext) {
+  constructor(tcp: Connection, secureContext: SecureContext) {
     const { Duplex } = process.getBuiltinModule("node:stream");
     const { TLSSocket } = process.getBuiltinModule("node:tls");
     this.#tcp = tcp;
-    this.remoteAddress = tcp.remoteAddress;
-    this.remotePort = tcp.remotePort;
     this.#stream = new Duplex({
       read: () => {
         this.#isHungry = true;
         void this.#feed();
       },
       write: (bytes, _, done) => void writeAll(tcp, bytes).then(() => done(), done),
-      final: (done) => void tcp.closeWrite().then(() => done(), done),
+      final: (done) => void Promise.resolve(tcp.closeWrite()).then(() => done(), done),
       destroy: (error, done) => {
         tcp.close();
         done(error);
@@ -561,13 +829,20 @@ class TlsConnection implements Connection {
     this.#tls.on("readable", () => this.#wake());
     this.#tls.on("end", () => this.#wake());
     this.#tls.on("error", (error) => {
-      if (this.#isSecure) this.#failure ??= error;
-      else this.#failure = new TlsError(error.message);
+      const failure = this.#isSecure ? error : new TlsError(error.message);
+      const saysMore = failure instanceof TlsError && !failure.isGone;
+      if (this.#failure === undefined || saysMore) this.#failure = failure;
     });
     this.#tls.on("close", () => {
       this.#failure ??= new Error(CLOSED);
       this.#wake();
     });
+  }
+  get remoteAddress(): string {
+    return this.#tcp.remoteAddress;
+  }
+  get remotePort(): number {
+    return this.#tcp.remotePort;
   }
   /** Reads some bytes for TLS; but once hands have been shaken, only while content is waited for: a read
    * that is begun before its turn would come to the front of the {@linkcode ReadQueue}. */
@@ -581,6 +856,7 @@ class TlsConnection implements Connection {
       this.#stream.push(count === null ? null : this.#buffer.slice(0, count));
       if (this.#tls.readableLength > 0) this.#isAwaited = false;
     } catch (error) {
+      if (error instanceof ProxyError) this.#failure = error; // TLS would not pass it on.
       this.#stream.destroy(error as Error);
     }
   }
@@ -640,9 +916,14 @@ class TlsConnection implements Connection {
 class DenoListener implements Listener {
   readonly #listener: DenoTcpListener;
   #secureContext: SecureContext | undefined;
+  readonly #proxies: Proxies | undefined;
   #closed = false;
 
-  constructor({ hostname, port, backlog, reusePort, tls }: ListenOptions & { hostname: string }) {
+  constructor(
+    { hostname, port, backlog, reusePort, tls }: ListenOptions & { hostname: string },
+    proxies: Proxies | undefined,
+  ) {
+    this.#proxies = proxies;
     this.#secureContext = tls && secureContextOf(tls);
     this.#listener = Deno.listen({
       hostname,
@@ -661,7 +942,8 @@ class DenoListener implements Listener {
   async accept(): Promise<Connection | null> {
     while (!this.#closed) {
       try {
-        const connection = new DenoConnection(await this.#listener.accept());
+        const tcp = new DenoConnection(await this.#listener.accept());
+        const connection = unwrapped(tcp, this.#proxies);
         if (this.#secureContext === undefined) return connection;
         return new TlsConnection(connection, this.#secureContext);
       } catch (error) {
@@ -875,13 +1157,24 @@ class BunListener implements Listener {
   readonly encrypted: boolean;
   /** What connections use instead of what Bun was told to listen with, which it does not change. */
   #renewed: SecureContext | undefined;
+  readonly #proxies: Proxies | undefined;
   readonly #waiting: BunConnection[] = [];
   #refusing = 0;
   #accepting: ((connection: Connection | null) => void) | undefined;
   #closed = false;
 
-  constructor(bun: BunRuntime, options: ListenOptions & { hostname: string }) {
+  constructor(
+    bun: BunRuntime,
+    options: ListenOptions & { hostname: string },
+    proxies: Proxies | undefined,
+  ) {
     const { hostname, port, backlog, reusePort, tls, refusal, refused } = options;
+    if (tls !== undefined && proxies?.says.includes("PROXY")) {
+      throw new TypeError(
+        "on Bun, there is no PROXY with tls: TLS comes before all that can be read",
+      );
+    }
+    this.#proxies = proxies;
     this.#backlog = backlog ?? SETTINGS.backlog.value;
     this.#refusal = refusal;
     this.#refused = refused;
@@ -913,7 +1206,7 @@ class BunListener implements Listener {
     if (connection.remoteAddress === "") { // The client has gone before it was accepted.
       connection.close();
     } else if (this.#accepting !== undefined) {
-      this.#accepting(connection);
+      this.#accepting(unwrapped(connection, this.#proxies));
       this.#accepting = undefined;
     } else if (this.#waiting.length < this.#backlog && !this.#closed) {
       connection.pause();
@@ -938,7 +1231,7 @@ class BunListener implements Listener {
   }
   accept(): Promise<Connection | null> {
     const connection = this.#waiting.shift();
-    if (connection !== undefined) return Promise.resolve(connection);
+    if (connection !== undefined) return Promise.resolve(unwrapped(connection, this.#proxies));
     if (this.#closed) return Promise.resolve(null);
     return new Promise((resolve) => this.#accepting = resolve);
   }
@@ -1640,9 +1933,10 @@ export interface HttpRequest {
   readonly version: "1.0" | "1.1";
   /** The header fields. */
   readonly headers: HttpHeaders;
-  /** The IP address at the other end of the connection: a proxy's, if there is one. */
+  /** The client's IP address: that at the other end of the connection, or what a proxy there has told
+   * of it, if {@linkcode ServeOptions.proxy} says that it is believed. */
   readonly remoteAddress: string;
-  /** The port at the other end. */
+  /** The client's port; 0 if a proxy has told the address alone. */
   readonly remotePort: number;
   /** Aborts when the client goes away: a reset, a timeout, or the end of its sending side, since one
    * that has only finished sending looks the same as one that left. An answer is sent all the same; but
@@ -2128,6 +2422,126 @@ function unheeded<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
+/** Whom a request is from, and what it is for, as far as somebody else than the client has told it. */
+interface Told {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly scheme?: string | undefined;
+  readonly authority?: string | undefined;
+}
+
+/** What proxies tell of a request, as far as they are believed. */
+function readTold(proxies: Proxies, headers: HttpHeaders, peer: Connection): Told {
+  if (!proxies.includes(peer.remoteAddress, 0)) return peer;
+  const said = (name: ProxyField) => proxies.says.includes(name) && headers.get(name) || "";
+  const forwarded = said("Forwarded");
+  if (forwarded !== "") return clientOf(elementsOf(forwarded), proxies, peer);
+  const { remoteAddress, remotePort } = clientOf(nodesOf(said("X-Forwarded-For")), proxies, peer);
+  // The last member of all is what the peer has written.
+  const last = (name: ProxyField) => trim(said(name).split(",").at(-1)!);
+  const scheme = schemeOf(last("X-Forwarded-Proto"));
+  const authority = authorityOf(last("X-Forwarded-Host"));
+  return { remoteAddress, remotePort, scheme, authority };
+}
+function schemeOf(text = ""): string | undefined {
+  return /^https?$/i.test(text) ? text.toLowerCase() : undefined;
+}
+function authorityOf(text = ""): string | undefined {
+  return isAuthority(text) ? text : undefined;
+}
+
+/** Each proxy has added whom it was asked by to the end of a list. So, from its end on, the first that is
+ * no proxy is the client; what stands before it may be anybody's. `nodes` come from the end on, a
+ * malformed one as undefined, and one that is not told without an address. */
+function clientOf(nodes: Iterable<Told | undefined>, proxies: Proxies, peer: Told): Told {
+  let client = peer;
+  let steps = 0;
+  for (const node of nodes) {
+    if (node === undefined) return peer;
+    const { remoteAddress, remotePort } = client;
+    if (node.remoteAddress === "") return { ...node, remoteAddress, remotePort };
+    client = node;
+    if (!proxies.includes(node.remoteAddress, ++steps)) break;
+  }
+  return client;
+}
+
+/** The members of `X-Forwarded-For`, from the last on. */
+function* nodesOf(list: string): Generator<Told | undefined> {
+  for (const member of list.split(",").reverse()) {
+    const text = trim(member);
+    if (text === "") continue; // 9110 §5.6.1
+    const isBare = text[0] !== "[" && /:.*:/.test(text);
+    yield readNode(isBare ? `[${text}]` : text);
+  }
+}
+/** An address, in brackets if it is one of IPv6, and perhaps a port (RFC 7239 §6). */
+function readNode(text: string): Told | undefined {
+  const [, inBrackets, plain, port] =
+    /^(?:\[([^\]]*:[^\]]*)\]|([^:]*))(?::(\d{1,5}|_[\w.\-]+))?$/.exec(text) ?? [];
+  const address = readAddress(inBrackets ?? plain ?? "");
+  if (address === undefined || Number(port) > 65535) return undefined;
+  return { remoteAddress: address, remotePort: Number(port) || 0 };
+}
+
+/** RFC 7239 §6.2 and §6.3: a node of which no address is told. */
+const HIDDEN_NODE = /^(?:unknown|_[\w.\-]+)(?::(?:\d{1,5}|_[\w.\-]+))?$/i;
+const QUOTED_TEXT = /^(?:[^"\\]|\\.)*$/; // 9110 §5.6.4
+
+/** The elements of `Forwarded` (RFC 7239 §4), from the last on. They are read backwards: so nothing that a
+ * client has put before it, a quote that is left open, say, changes what a proxy has added. */
+function* elementsOf(list: string): Generator<Told | undefined> {
+  let pairs = new Map<string, string>();
+  for (let at = list.length; at >= 0; at--) {
+    at = startOf(isBlank, list, at);
+    if (at > 0 && list[at - 1] !== "," && list[at - 1] !== ";") {
+      const isQuoted = list[at - 1] === '"';
+      const end = isQuoted ? at - 1 : at;
+      const start = isQuoted ? openingQuote(list, end) + 1 : startOf(isTokenPart, list, at);
+      const equals = start - (isQuoted ? 2 : 1);
+      at = startOf(isTokenPart, list, equals);
+      const name = list.substring(at, equals).toLowerCase(), value = list.substring(start, end);
+      const isSound = list[equals] === "=" && name !== "" && !pairs.has(name) &&
+        (isQuoted ? QUOTED_TEXT.test(value) : value !== "");
+      if (!isSound) return yield undefined;
+      pairs.set(name, isQuoted ? value.replace(/\\(.)/g, "$1") : value);
+      at = startOf(isBlank, list, at);
+    }
+    if (list[at - 1] === ";") continue;
+    if (at > 0 && list[at - 1] !== ",") return yield undefined;
+    if (pairs.size > 0) yield readElement(pairs);
+    pairs = new Map();
+  }
+}
+
+/** What an element tells, by the names of its parameters. */
+function readElement(pairs: Map<string, string>): Told | undefined {
+  const name = pairs.get("for") ?? "unknown";
+  const node = HIDDEN_NODE.test(name) ? { remoteAddress: "", remotePort: 0 } : readNode(name);
+  const scheme = schemeOf(pairs.get("proto")), authority = authorityOf(pairs.get("host"));
+  return node && { ...node, scheme, authority };
+}
+function isBlank(code: number): boolean {
+  return code === SPACE || code === TAB;
+}
+function isTokenPart(code: number): boolean {
+  return (CLASS[code]! & TOKEN) !== 0;
+}
+/** Where a run of such characters begins that ends at `end`. */
+function startOf(isPart: (code: number) => boolean, text: string, end: number): number {
+  while (end > 0 && isPart(text.charCodeAt(end - 1))) end--;
+  return end;
+}
+/** Where the quoted string begins of which the last quote is at `closing`; or -1. */
+function openingQuote(text: string, closing: number): number {
+  for (let at = closing; at > 0;) {
+    at = text.lastIndexOf('"', at - 1);
+    const slashes = at - startOf((code) => code === 92, text, at);
+    if (slashes % 2 === 0) return at; // Else it is part of the string (9110 §5.6.4).
+  }
+  return -1;
+}
+
 /** What a request asks of whoever has it. */
 interface RequestOwner {
   /** The server is stopping. */
@@ -2137,7 +2551,7 @@ interface RequestOwner {
 }
 
 /** What applications are told of each client. */
-const REMOTE_ADDRS = new WeakMap<Connection, FetchInfo["remoteAddr"]>();
+const REMOTE_ADDRS = new WeakMap<Told, FetchInfo["remoteAddr"]>();
 
 /** The request that a handler gets. */
 class IncomingRequest implements HttpRequest {
@@ -2145,6 +2559,8 @@ class IncomingRequest implements HttpRequest {
   readonly content: Body;
   readonly #connection: Connection;
   readonly #owner: RequestOwner;
+  readonly #proxies: Proxies | undefined;
+  #told: Told | undefined;
   #headers: HttpHeaders | undefined;
   #query: URLSearchParams | undefined;
   #stream: ReadableStream<Uint8Array<ArrayBuffer>> | null | undefined;
@@ -2158,11 +2574,23 @@ class IncomingRequest implements HttpRequest {
   /** It has been answered in place of a handler that failed, perhaps by `onError`. */
   hasFailed = false;
 
-  constructor(head: Head, content: Body, connection: Connection, owner: RequestOwner) {
+  constructor(
+    head: Head,
+    content: Body,
+    connection: Connection,
+    owner: RequestOwner,
+    proxies?: Proxies,
+  ) {
     this.head = head;
     this.content = content;
     this.#connection = connection;
     this.#owner = owner;
+    this.#proxies = proxies;
+  }
+  /** Whom it is from and what it is for, if proxies are believed; else the connection tells it. */
+  get #source(): Told {
+    if (this.#proxies === undefined) return this.#connection;
+    return this.#told ??= readTold(this.#proxies, this.headers, this.#connection);
   }
   get method(): string {
     return this.head.method;
@@ -2180,10 +2608,14 @@ class IncomingRequest implements HttpRequest {
     const at = resource.indexOf("?");
     return this.#query ??= new URLSearchParams(at < 0 ? "" : resource.substring(at + 1));
   }
+  /** The host and port that it is for; empty if nobody has named one. */
+  get authority(): string {
+    return this.#source.authority ?? this.head.authority;
+  }
   get url(): string {
-    const { authority, resource } = this.head;
-    const scheme = this.#connection.encrypted ? "https" : "http";
-    return `${scheme}://${authority || "localhost"}${resource === "*" ? "" : resource}`;
+    const { resource } = this.head;
+    const scheme = this.#source.scheme ?? (this.#connection.encrypted ? "https" : "http");
+    return `${scheme}://${this.authority || "localhost"}${resource === "*" ? "" : resource}`;
   }
   get version(): "1.0" | "1.1" {
     return this.head.version;
@@ -2192,18 +2624,19 @@ class IncomingRequest implements HttpRequest {
     return this.#headers ??= new HttpHeaders(this.head.fields);
   }
   get remoteAddress(): string {
-    return this.#connection.remoteAddress;
+    return this.#source.remoteAddress;
   }
   get remotePort(): number {
-    return this.#connection.remotePort;
+    return this.#source.remotePort;
   }
-  /** The same, made once a connection. */
+  /** The same, made once a connection, or for what was told of a request. */
   get remoteAddr(): FetchInfo["remoteAddr"] {
-    let known = REMOTE_ADDRS.get(this.#connection);
+    const source = this.#source;
+    let known = REMOTE_ADDRS.get(source);
     if (known === undefined) {
-      const { remoteAddress, remotePort } = this;
+      const { remoteAddress, remotePort } = source;
       known = { transport: "tcp", hostname: remoteAddress, port: remotePort };
-      REMOTE_ADDRS.set(this.#connection, known);
+      REMOTE_ADDRS.set(source, known);
     }
     return known;
   }
@@ -2595,7 +3028,7 @@ function fetchRequestOf(request: IncomingRequest): Request {
     passFor(FetchRequest, Request, new Request(SAMPLE_URL));
     passes = true;
   }
-  if (request.head.authority !== knownUrlHost) checkUrl(request);
+  if (request.authority !== knownUrlHost) checkUrl(request);
   return new FetchRequest(request, fetchMethod(request.method)) as unknown as Request;
 }
 /** The method as Fetch has it, which takes no account of the case of six. */
@@ -2616,7 +3049,7 @@ let knownUrlHost: string | undefined;
 const SAME_PATH = /^(?=\/)(?:\/(?!\.|%2e)|[\w\-.~!$&()*+,;=:@?%])+$/i;
 
 /** @throws {HttpError} for a host that RFC 3986 alone allows. */
-function checkUrl({ url, head: { authority } }: IncomingRequest): void {
+function checkUrl({ url, authority }: IncomingRequest): void {
   try {
     const { protocol, host } = new URL(url);
     const isDefault = /:(80|443)$/.test(authority); // for one of the two schemes
@@ -2627,7 +3060,7 @@ function checkUrl({ url, head: { authority } }: IncomingRequest): void {
 }
 /** A URL as `new URL` writes it. */
 function normalUrl(request: IncomingRequest): string {
-  const { authority, resource } = request.head;
+  const { authority, head: { resource } } = request;
   const isSame = authority === knownUrlHost && SAME_PATH.test(resource);
   return isSame ? request.url : new URL(request.url).href;
 }
@@ -3257,6 +3690,7 @@ interface Shared {
   readonly limits: ServeOptions["limits"];
   readonly onError: ServeOptions["onError"];
   readonly onExchange: ServeOptions["onExchange"];
+  readonly proxies: Proxies | undefined;
   readonly log: Logger;
   readonly notes: BoundedLog;
   readonly clock: Clock;
@@ -3584,7 +4018,7 @@ class HttpConnection implements Patience, RequestOwner {
 
   /** The life of the connection. */
   async run(): Promise<void> {
-    const { handler, log, settings } = this.#shared;
+    const { handler, log, proxies, settings } = this.#shared;
     try {
       while (!this.#closed) {
         // Read a head. What was gathered is sent before anything is waited for.
@@ -3606,7 +4040,7 @@ class HttpConnection implements Patience, RequestOwner {
         // Call the handler.
         this.#isNoted = false;
         const content = new Body(head, this.#input, this, settings);
-        const request = new IncomingRequest(head, content, this.#connection, this);
+        const request = new IncomingRequest(head, content, this.#connection, this, proxies);
         this.#request = request;
         this.#awaitNothing();
         log.debug?.(`Processing ${head.method} ${visible(head.target)}...${this.#from()}`);
@@ -4155,7 +4589,8 @@ class HttpConnection implements Patience, RequestOwner {
         return await drain(this.#connection);
       }
       if (this.#closed) return;
-      if (error instanceof TlsError && !error.isGone) return this.#note(visible(error.message));
+      const isStranger = error instanceof TlsError && !error.isGone || error instanceof ProxyError;
+      if (isStranger) return this.#note(visible(error.message));
       const isLost = !(error instanceof HttpError) || this.#answering;
       if (isLost) this.#noteLoss(LEFT, error);
       await this.#output.flush();
@@ -4197,9 +4632,10 @@ class HttpConnection implements Patience, RequestOwner {
 
   // Telling
 
-  /** Who it is. */
+  /** Who it is: of the request in hand, if there is one, the client, which a proxy may have told. */
   get #peer(): string {
-    return `${this.#connection.remoteAddress}:${this.#connection.remotePort}`;
+    const { remoteAddress, remotePort } = this.#request ?? this.#connection;
+    return `${remoteAddress}:${remotePort}`;
   }
   /** What is known of the request line of the request in hand. */
   #seen(): { method: string; target: string; protocol: string } {
@@ -4428,8 +4864,8 @@ function handlerOf(application: Handler | FetchApplication): Handler {
 
 /**
  * Serves a handler, or an application written for Fetch as it is, on a TCP port.
- * @throws {RangeError} for an option that is out of its range, and an error that says why when the
- * port can't be had; its `cause` is the runtime's own.
+ * @throws {RangeError} for an option that is out of its range, or a `TypeError`, and an error that says
+ * why when the port can't be had; its `cause` is the runtime's own.
  */
 export function serve(
   application: Handler | FetchApplication,
@@ -4439,14 +4875,16 @@ export function serve(
   const { port, backlog } = checkSettings(options);
   const { bytes: refusal } = encodeRefusal(BUSY, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
   const refused: ListenOptions["refused"] = (...which) => server.noteRefused(...which);
-  const { hostname = "127.0.0.1", reusePort, tls } = options;
+  const { hostname = "127.0.0.1", reusePort, tls, proxy } = options;
+  const isUnwrapped = proxy && new Proxies(proxy).says.includes("PROXY");
   let listener: Listener;
   try {
-    listener = listen({ hostname, port, backlog, reusePort, tls, refusal, refused });
+    listener = listen({ hostname, port, backlog, reusePort, tls, proxy, refusal, refused });
   } catch (cause) {
     throw new Error(`Cannot listen at ${hostname}:${port}: ${whyNot(cause)}`, { cause });
   }
-  const server = new HttpServer(listener, handler, options);
+  const its = isUnwrapped ? { ...options, proxy: undefined } : options;
+  const server = new HttpServer(listener, handler, its);
   return server;
 }
 /** Why a connection beyond the backlog is refused. */
@@ -4534,6 +4972,7 @@ class HttpServer implements Server, Shared {
   readonly limits: ServeOptions["limits"];
   readonly onError: ServeOptions["onError"];
   readonly onExchange: ServeOptions["onExchange"];
+  readonly proxies: Proxies | undefined;
   readonly log: Logger;
   readonly notes: BoundedLog;
   readonly clock: Clock;
@@ -4569,6 +5008,7 @@ class HttpServer implements Server, Shared {
     this.limits = options.limits;
     this.onError = options.onError;
     this.onExchange = options.onExchange;
+    this.proxies = options.proxy && new Proxies(options.proxy);
     this.log = harmless(options.log ?? {});
     this.isTold = (this.log.info ?? this.onExchange) !== undefined;
     const { maxBodySize, ...others } = this.settings;
@@ -4640,7 +5080,7 @@ class HttpServer implements Server, Shared {
     this.#checkFinished();
   }
   #serve(connection: Connection): void {
-    const served = new HttpConnection(this, connection);
+    const served = new HttpConnection(this, unwrapped(connection, this.proxies));
     this.#connections.add(served);
     if (this.#cutOff) served.close();
     else void served.run();
@@ -4827,6 +5267,8 @@ const USAGE = `Usage: server.ts [options]
   --reuse-port             let several processes share the port
   --tls-cert FILE          certificate chain in PEM, for HTTPS
   --tls-key FILE           its private key in PEM; SIGHUP reads both again
+  --trusted-proxies LIST   addresses and prefixes with commas, or how many (none)
+  --proxy-says LIST        what they write, as X-Forwarded-For,X-Forwarded-Proto
   --max-connections NUMBER connections served at the same time (1024)
   --idle-timeout SECONDS   to wait for a client to send or take a byte (30)
   --request-timeout SECONDS for a request to arrive (60)
@@ -4853,6 +5295,8 @@ async function readArguments(args: string[]) {
       "reuse-port": flag,
       "tls-cert": text,
       "tls-key": text,
+      "trusted-proxies": text,
+      "proxy-says": text,
       "max-connections": text,
       "idle-timeout": text,
       "request-timeout": text,
@@ -4880,12 +5324,17 @@ async function readArguments(args: string[]) {
   const readTls = cert && key
     ? async () => ({ cert: await readFlag("tls-cert", cert), key: await readFlag("tls-key", key) })
     : undefined;
+  const { "trusted-proxies": trusted, "proxy-says": says } = values;
+  if ((trusted === undefined) !== (says === undefined)) {
+    throw new Error("--trusted-proxies and --proxy-says go together");
+  }
   const options: ServeOptions = {
     hostname: values.hostname,
     port: number("port", "port"),
     backlog: number("backlog", "backlog"),
     reusePort: values["reuse-port"],
     tls: await readTls?.(),
+    proxy: trusted !== undefined && says !== undefined ? readProxies(trusted, says) : undefined,
     maxConnections: number("max-connections", "maxConnections"),
     idleTimeout: number("idle-timeout", "idleTimeout"),
     requestTimeout: number("request-timeout", "requestTimeout"),
@@ -4893,6 +5342,25 @@ async function readArguments(args: string[]) {
     maxBodySize: number("max-body-size", "maxBodySize"),
   };
   return { options, readTls, delay, level, help: values.help, version: values.version };
+}
+
+/** Whom the two flags name, if that makes sense. */
+function readProxies(trusted: string, says: string): ProxyOptions {
+  const listOf = (text: string) => text.split(",").map(trim);
+  const isCount = /^[0-9]+$/.test(trusted);
+  const proxy: ProxyOptions = {
+    trusted: isCount ? Number(trusted) : listOf(trusted),
+    says: listOf(says) as ProxyField[],
+  };
+  try {
+    new Proxies(proxy);
+  } catch (error) {
+    const { message } = error as Error;
+    throw new Error(
+      message.replace("proxy.trusted", "--trusted-proxies").replace("proxy.says", "--proxy-says"),
+    );
+  }
+  return proxy;
 }
 
 /** The text of the file that a flag names. */

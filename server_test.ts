@@ -31,10 +31,12 @@ import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { FETCHED } from "./tests/fetched.ts";
 import { runCases, runHeads } from "./tests/fuzz.ts";
+import { FRONTS } from "./tests/fronts.ts";
 import { GREEDY } from "./tests/greedy.ts";
 import { HOSTILE } from "./tests/hostile.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import "./tests/mended.ts";
+import "./tests/trusted.ts";
 import { NEAR } from "./tests/names.ts";
 import { answersOf, PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
@@ -1625,7 +1627,7 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
-const OTHERS = [EXAMPLES, APPS, FETCHED, PROXIED, PACKAGE, TYPES, BROWSED, COMPARED].flat();
+const OTHERS = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, PACKAGE, TYPES, BROWSED, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {
   for (const scenario of [...CASES, ...OTHERS]) {

@@ -293,6 +293,20 @@ export const SCENARIOS: Scenario[] = [
       [["--max-body-size", "1.5"], /^--max-body-size must be bytes from 0\n/],
       [["--delay", "-1"], /^.*--delay.*\n/],
       [["--log-level", "loud"], /^--log-level must be one of /],
+      [["--trusted-proxies", "1"], /^--trusted-proxies and --proxy-says go together\n/],
+      [
+        ["--trusted-proxies", "10.0.0.1/8", "--proxy-says", "PROXY"],
+        /^--trusted-proxies: 10\.0\.0\.1\/8 is /,
+      ],
+      [
+        ["--trusted-proxies", "0", "--proxy-says", "PROXY"],
+        /^--trusted-proxies must be from 1 to 100/,
+      ],
+      [["--trusted-proxies", "1", "--proxy-says", "Via"], /^--proxy-says: Via is none of /],
+      [
+        ["--trusted-proxies", "1", "--proxy-says", "PROXY,Forwarded"],
+        /^--proxy-says: PROXY stands alone\n/,
+      ],
       [["--frobnicate"], /^.*--frobnicate.*\n/],
       [["extra"], /^.*extra.*\n/],
     ];

@@ -8,7 +8,7 @@ import { Client, freePort, Process, type Runtime, type Scenario } from "./socket
 function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
-async function startProxy(config: string): Promise<Deno.ChildProcess> {
+export async function startProxy(config: string): Promise<Deno.ChildProcess> {
   const proxy = new Deno.Command("haproxy", {
     args: ["-f", "/dev/stdin"],
     stdin: "piped",
