@@ -295,7 +295,7 @@ export const SCENARIOS: Scenario[] = [
       [["--log-level", "loud"], /^--log-level must be one of /],
       [["--trusted-proxies", "1"], /^--trusted-proxies and --proxy-says go together\n/],
       [
-        ["--trusted-proxies", "10.0.0.1/8", "--proxy-says", "PROXY"],
+        ["--trusted-proxies", "10.0.0.0/33", "--proxy-says", "PROXY"],
         /^--trusted-proxies: 10\.0\.0\.1\/8 is /,
       ],
       [
