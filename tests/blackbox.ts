@@ -296,7 +296,7 @@ export const SCENARIOS: Scenario[] = [
       [["--trusted-proxies", "1"], /^--trusted-proxies and --proxy-says go together\n/],
       [
         ["--trusted-proxies", "10.0.0.0/33", "--proxy-says", "PROXY"],
-        /^--trusted-proxies: 10\.0\.0\.1\/8 is /,
+        /^--trusted-proxies: 10\.0\.0\.0\/33 is /,
       ],
       [
         ["--trusted-proxies", "0", "--proxy-says", "PROXY"],
