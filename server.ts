@@ -48,8 +48,11 @@ export interface FetchApplication {
 
 /** What an application written for Fetch is told besides the request, as `Deno.serve` does it. */
 export interface FetchInfo {
-  /** The other end of the connection: a proxy, if there is one. */
-  readonly remoteAddr: { transport: "tcp"; hostname: string; port: number };
+  /** The other end of the connection: a proxy, if there is one. That of a Unix socket has no address:
+   * `path` is the server's own, and the others are "" and 0. */
+  readonly remoteAddr:
+    | { transport: "tcp"; hostname: string; port: number }
+    | { transport: "unix"; path: string; hostname: string; port: number };
   /** Settles when the answer has been written; rejects when the client has not got all of it. */
   readonly completed: Promise<void>;
 }
@@ -82,6 +85,13 @@ export interface ServeOptions {
   /** Lets several processes listen on the same port. Default false. Deno needs `"unstable": ["net"]`
    * in your own deno.json, or `--unstable-net`, for this: without it, it ends the process. */
   reusePort?: boolean;
+  /** The path of a Unix socket to listen at instead of a port: at most 98 bytes (94 on macOS), in a
+   * folder that may be written. A socket file that a server has left behind is replaced; one at which
+   * somebody listens is not, nor any other file. Default: none. */
+  unix?: string;
+  /** The mode of the socket file, as 0o660: who may write to it may connect. It has no other before
+   * that. Default: 0o777 without the bits of the process's umask. */
+  unixMode?: number;
   /** The certificate chain and the private key for HTTPS, as PEM text. Default: plain HTTP. */
   tls?: { cert: string; key: string };
   /** How many connections are served at the same time; the next ones wait. Default 1024. */
@@ -103,7 +113,7 @@ export interface ServeOptions {
   /** Stops the server gracefully, as {@linkcode Server.shutdown} does. */
   signal?: AbortSignal;
   /** Called once, when the server listens. */
-  onListen?: (address: { hostname: string; port: number }) => void;
+  onListen?: (address: Server["addr"]) => void;
   /** Answers for a handler that threw, in place of the default answer. */
   onError?: (error: unknown, request: HttpRequest) => HttpResponse | Response;
   /** Silent by default: then a handler's mistakes are not told to anybody. */
@@ -143,6 +153,24 @@ function checkSetting(name: keyof Settings, given: number | undefined, label: st
   if (valid) return number;
   const range = unit === "seconds" ? `above ${least}` : `from ${least}`;
   throw new RangeError(`${label} must be ${unit} ${range}${most < Infinity ? ` to ${most}` : ""}`);
+}
+
+/** A socket file takes the place of a port. */
+function checkUnix({ unix, unixMode, hostname, port, reusePort }: ListenOptions): void {
+  if (unix === undefined) {
+    if (unixMode === undefined) return;
+    throw new RangeError("A mode is for a Unix socket, and none is given");
+  }
+  if (unix === "" || unix.includes("\0")) {
+    throw new RangeError("A Unix socket must be a file's path");
+  }
+  if (hostname !== undefined || port !== undefined || reusePort) {
+    throw new RangeError("A Unix socket has no hostname, no port, and can't be shared");
+  }
+  const mode = unixMode ?? 0;
+  if (!Number.isSafeInteger(mode) || mode < 0 || mode > 0o777) {
+    throw new RangeError("A Unix socket's mode must be octal, from 0 to 777");
+  }
 }
 
 /** Reads that may begin in a turn of Deno's event loop. Each can lead to more reads and a write in the
@@ -221,6 +249,9 @@ const GRACE = 10;
 const TICK = 100;
 /** Milliseconds to wait after a failed accept: the first time, doubled up to the longest. */
 const ACCEPT_PAUSE = { first: 5, longest: 1000 };
+/** Milliseconds in which a thread must have told whether somebody listens at a Unix socket: it takes
+ * a tenth of a second. */
+const PROBE_TIME = 5000;
 /** The longest time that `setTimeout` takes, in milliseconds. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** Characters of the log that may wait for whoever reads it; further lines are lost, and counted. */
@@ -234,13 +265,16 @@ const LOG_TIME = 1000;
 // 2. Transport
 // ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/** One TCP connection, as much of it as a server needs. A value that is there at once is returned
+/** One connection, as much of it as a server needs. A value that is there at once is returned
  * as it is; only what has to be waited for is a promise. */
 export interface Connection {
   /** The peer's IP address; once the connection is closed, it may be empty. */
   readonly remoteAddress: string;
   /** The peer's port; once the connection is closed, it may be 0. */
   readonly remotePort: number;
+  /** The path of the Unix socket that the peer has connected to: then address and port are "" and 0.
+   * Default: none. */
+  readonly unix?: string;
   /** Whether it is encrypted with TLS. Default false. */
   readonly encrypted?: boolean;
   /** Reads some bytes to the front of `buffer` and tells how many; null at the end of the stream.
@@ -257,8 +291,8 @@ export interface Connection {
 
 /** A listening socket. */
 export interface Listener {
-  /** The address that was bound. */
-  readonly addr: { hostname: string; port: number };
+  /** The address that was bound; for a Unix socket `unix` is its path, the others are "" and 0. */
+  readonly addr: { hostname: string; port: number; unix?: string };
   /** The next connection, in the order of arrival; null once the listener is closed. May reject,
    * for lack of descriptors for example, and can be called again then. */
   accept(): Promise<Connection | null>;
@@ -276,25 +310,41 @@ export interface ListenOptions {
   backlog?: number;
   /** Lets several processes listen on the same port. Default false. */
   reusePort?: boolean;
+  /** The path of a Unix socket to listen at instead of a port, as in {@linkcode ServeOptions}. */
+  unix?: string;
+  /** The mode of the socket file. Default: as the process's umask has it. */
+  unixMode?: number;
   /** The certificate chain and the private key, as PEM text. Default: no TLS. */
   tls?: { cert: string; key: string };
   /** What a connection beyond `backlog` is sent before it is closed; Bun alone needs it. */
   refusal?: Uint8Array;
 }
 
-/** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had, or the
- * certificate can't be used. */
+/** Listens on a TCP port or a Unix socket with whichever runtime this is. Throws when it can't be had,
+ * or the certificate can't be used. */
 export function listen(options: ListenOptions = {}): Listener {
+  checkUnix(options);
   const hostname = (options.hostname ?? "127.0.0.1").replace(/^\[(.*)\]$/, "$1"); // as in a URL
-  if (typeof Bun === "undefined") return new DenoListener({ ...options, hostname });
-  return new BunListener(Bun, { ...options, hostname });
+  const bind = (path?: string) =>
+    typeof Bun === "undefined"
+      ? new DenoListener({ ...options, hostname, path })
+      : new BunListener(Bun, { ...options, hostname, path });
+  const { unix, unixMode } = options;
+  return unix === undefined ? bind() : new UnixListener(unix, unixMode, bind);
 }
+/** What is bound: at `path`, if it is a Unix socket. */
+type BindOptions = ListenOptions & { hostname: string; path?: string };
 
 /** Writes all of `bytes`, however many writes that takes. */
 export async function writeAll(connection: Connection, bytes: Uint8Array): Promise<void> {
   for (let sent = 0; sent < bytes.length;) {
     sent += await connection.write(sent === 0 ? bytes : bytes.subarray(sent));
   }
+}
+
+/** The other end, as the log has it. */
+function peerOf({ remoteAddress, remotePort, unix }: Connection): string {
+  return unix === undefined ? `${remoteAddress}:${remotePort}` : "unix";
 }
 
 const CLOSED = "the connection is closed";
@@ -331,7 +381,7 @@ class ReadQueue {
   #hasTurned = false;
 
   /** The first read of a connection does not wait in line, nor hold it up: its client may be silent. */
-  read(tcp: Deno.TcpConn, buffer: Uint8Array, isFirst: boolean): Promise<number | null> {
+  read(tcp: DenoSocket, buffer: Uint8Array, isFirst: boolean): Promise<number | null> {
     if (this.open <= FEW_CONNECTIONS) return tcp.read(buffer);
     if (isFirst) return this.#read(tcp, buffer);
     if (this.#left > 0) {
@@ -343,7 +393,7 @@ class ReadQueue {
       this.#waiting.push(() => void this.#read(tcp, buffer).then(resolve, reject))
     );
   }
-  #read(tcp: Deno.TcpConn, buffer: Uint8Array): Promise<number | null> {
+  #read(tcp: DenoSocket, buffer: Uint8Array): Promise<number | null> {
     const read = tcp.read(buffer);
     read.then(this.#done, this.#done);
     return read;
@@ -374,21 +424,27 @@ class ReadQueue {
 }
 const reads = new ReadQueue();
 
+type DenoSocket = Deno.TcpConn | Deno.UnixConn;
+
 class DenoConnection implements Connection {
-  readonly #tcp: Deno.TcpConn;
+  readonly unix: string | undefined;
+  readonly #tcp: DenoSocket;
   #hasRead = false;
   #writes = 0;
   #closed = false;
 
-  constructor(tcp: Deno.TcpConn) {
+  constructor(tcp: DenoSocket, unix: string | undefined) {
     this.#tcp = tcp;
+    this.unix = unix;
     reads.open++;
   }
   get remoteAddress(): string {
-    return this.#tcp.remoteAddr.hostname;
+    const { remoteAddr } = this.#tcp;
+    return "hostname" in remoteAddr ? remoteAddr.hostname : "";
   }
   get remotePort(): number {
-    return this.#tcp.remoteAddr.port;
+    const { remoteAddr } = this.#tcp;
+    return "port" in remoteAddr ? remoteAddr.port : 0;
   }
   read(buffer: Uint8Array): Promise<number | null> {
     const isFirst = !this.#hasRead;
@@ -402,7 +458,7 @@ class DenoConnection implements Connection {
   /** Else a small second write would wait for the first to be acknowledged. */
   #setNoDelay(): void {
     try {
-      this.#tcp.setNoDelay(true);
+      if ("setNoDelay" in this.#tcp) this.#tcp.setNoDelay(true);
     } catch { /* The peer has gone, which the write will tell. */ }
   }
   closeWrite(): Promise<void> {
@@ -425,6 +481,7 @@ class TlsConnection implements Connection {
   readonly encrypted = true;
   readonly remoteAddress: string;
   readonly remotePort: number;
+  readonly unix: string | undefined;
   readonly #tcp: DenoConnection;
   /** The connection as the kind of stream that `node:tls` takes. */
   readonly #stream: Duplex;
@@ -450,6 +507,7 @@ class TlsConnection implements Connection {
     this.#tcp = tcp;
     this.remoteAddress = tcp.remoteAddress;
     this.remotePort = tcp.remotePort;
+    this.unix = tcp.unix;
     this.#stream = new Duplex({
       read: () => {
         this.#isHungry = true;
@@ -547,27 +605,31 @@ class TlsConnection implements Connection {
 }
 
 class DenoListener implements Listener {
-  readonly #listener: Deno.TcpListener;
+  readonly #listener: Deno.TcpListener | Deno.UnixListener;
+  readonly #unix: string | undefined;
   readonly #secureContext: SecureContext | undefined;
   #closed = false;
 
-  constructor({ hostname, port, backlog, reusePort, tls }: ListenOptions & { hostname: string }) {
+  constructor({ hostname, port, backlog, reusePort, unix, path, tls }: BindOptions) {
+    this.#unix = unix;
     this.#secureContext = tls && secureContextOf(tls);
-    this.#listener = Deno.listen({
-      hostname,
-      port: port ?? SETTINGS.port.value,
-      reusePort: reusePort ?? false,
-      tcpBacklog: backlog ?? SETTINGS.backlog.value,
-    });
+    this.#listener = path === undefined
+      ? Deno.listen({
+        hostname,
+        port: port ?? SETTINGS.port.value,
+        reusePort: reusePort ?? false,
+        tcpBacklog: backlog ?? SETTINGS.backlog.value,
+      })
+      : Deno.listen({ transport: "unix", path });
   }
   get addr(): { hostname: string; port: number } {
-    const { hostname, port } = this.#listener.addr;
+    const { hostname, port } = this.#listener.addr as Deno.NetAddr;
     return { hostname, port };
   }
   async accept(): Promise<Connection | null> {
     while (!this.#closed) {
       try {
-        const connection = new DenoConnection(await this.#listener.accept());
+        const connection = new DenoConnection(await this.#listener.accept(), this.#unix);
         if (this.#secureContext === undefined) return connection;
         return new TlsConnection(connection, this.#secureContext);
       } catch (error) {
@@ -615,23 +677,23 @@ interface BunSocket {
   close(): void;
   terminate(): void;
 }
+type BunAddress = { hostname: string; port: number; reusePort: boolean } | { unix: string };
 interface BunRuntime {
-  listen(options: {
-    hostname: string;
-    port: number;
-    reusePort: boolean;
-    allowHalfOpen: boolean;
-    tls?: { cert: string; key: string; ALPNProtocols: string };
-    socket: {
-      open(socket: BunSocket): void;
-      handshake(socket: BunSocket, success: boolean, error: Error | null): void;
-      data(socket: BunSocket, chunk: Uint8Array): void;
-      drain(socket: BunSocket): void;
-      end(socket: BunSocket): void;
-      close(socket: BunSocket): void;
-      error(socket: BunSocket, error: Error): void;
-    };
-  }): { readonly hostname: string; readonly port: number; stop(): void };
+  listen(
+    options: BunAddress & {
+      allowHalfOpen: boolean;
+      tls?: { cert: string; key: string; ALPNProtocols: string };
+      socket: {
+        open(socket: BunSocket): void;
+        handshake(socket: BunSocket, success: boolean, error: Error | null): void;
+        data(socket: BunSocket, chunk: Uint8Array): void;
+        drain(socket: BunSocket): void;
+        end(socket: BunSocket): void;
+        close(socket: BunSocket): void;
+        error(socket: BunSocket, error: Error): void;
+      };
+    },
+  ): { readonly hostname: string; readonly port: number; stop(): void };
 }
 declare const Bun: BunRuntime | undefined;
 
@@ -639,6 +701,7 @@ declare const Bun: BunRuntime | undefined;
  * asked for yet is kept, and the socket is paused until it has been taken. */
 class BunConnection implements Connection {
   readonly encrypted: boolean;
+  readonly unix: string | undefined;
   readonly #socket: BunSocket;
   #arrived: Uint8Array[] = [];
   #paused = false;
@@ -659,9 +722,10 @@ class BunConnection implements Connection {
   #writeDone!: (count: number) => void;
   #writeFailed!: (error: Error) => void;
 
-  constructor(socket: BunSocket, encrypted: boolean) {
+  constructor(socket: BunSocket, encrypted: boolean, unix: string | undefined) {
     this.#socket = socket;
     this.encrypted = encrypted;
+    this.unix = unix;
   }
   // Bun forgets these when the socket is closed.
   get remoteAddress(): string {
@@ -774,20 +838,22 @@ class BunListener implements Listener {
   readonly #backlog: number;
   readonly #refusal: Uint8Array | undefined;
   readonly #encrypted: boolean;
+  readonly #unix: string | undefined;
   readonly #waiting: BunConnection[] = [];
   #refusing = 0;
   #accepting: ((connection: Connection | null) => void) | undefined;
   #closed = false;
 
-  constructor(bun: BunRuntime, options: ListenOptions & { hostname: string }) {
-    const { hostname, port, backlog, reusePort, tls, refusal } = options;
+  constructor(bun: BunRuntime, options: BindOptions) {
+    const { hostname, port, backlog, reusePort, unix, path, tls, refusal } = options;
     this.#backlog = backlog ?? SETTINGS.backlog.value;
     this.#refusal = refusal;
     this.#encrypted = tls !== undefined;
+    this.#unix = unix;
     this.#server = bun.listen({
-      hostname,
-      port: port ?? SETTINGS.port.value,
-      reusePort: reusePort ?? false,
+      ...(path === undefined
+        ? { hostname, port: port ?? SETTINGS.port.value, reusePort: reusePort ?? false }
+        : { unix: path }),
       allowHalfOpen: true,
       ...(tls && { tls: { ...tls, ALPNProtocols: "\x08http/1.1" } }), // as it is on the wire
       socket: {
@@ -805,7 +871,7 @@ class BunListener implements Listener {
     return { hostname: this.#server.hostname, port: this.#server.port };
   }
   #opened(socket: BunSocket): void {
-    const connection = socket.data = new BunConnection(socket, this.#encrypted);
+    const connection = socket.data = new BunConnection(socket, this.#encrypted, this.#unix);
     if (this.#accepting !== undefined) {
       this.#accepting(connection);
       this.#accepting = undefined;
@@ -837,6 +903,92 @@ class BunListener implements Listener {
     this.#server.stop();
     this.#accepting?.(null);
   }
+}
+
+/**
+ * A listener at a Unix socket. It is bound in a folder that nobody else may enter, and gets its name when
+ * its mode is right, by a link: that fails if the name is taken, so of two servers that start at once one
+ * is told so. Both runtimes remove what is at the path that they have bound when they close, whoever has
+ * made it; now that is nothing, and this removes the name if it is still this server's.
+ */
+class UnixListener implements Listener {
+  readonly addr: { hostname: string; port: number; unix: string };
+  readonly #fs: typeof import("node:fs") = process.getBuiltinModule("node:fs");
+  readonly #listener: Listener;
+  readonly #file: FileStatus;
+  #closed = false;
+
+  constructor(unix: string, mode: number | undefined, bind: (path: string) => Listener) {
+    this.addr = { hostname: "", port: 0, unix };
+    const folder = this.#fs.mkdtempSync(`${unix}.`);
+    const path = `${folder}/s`;
+    try {
+      this.#listener = bind(path);
+      try {
+        if (mode !== undefined) this.#fs.chmodSync(path, mode);
+        this.#file = this.#fs.lstatSync(path);
+        this.#name(path);
+      } catch (error) {
+        this.#listener.close();
+        throw error;
+      }
+    } finally {
+      this.#fs.rmSync(folder, { recursive: true });
+    }
+  }
+  /** Gives the socket at `path` its name, which a server that has crashed may have left behind. */
+  #name(path: string): void {
+    const { unix } = this.addr;
+    const found = this.#fs.lstatSync(unix, { throwIfNoEntry: false });
+    if (found !== undefined) {
+      if (!found.isSocket()) throw new Error("there is a file that is not a socket");
+      const outcome = probe(unix);
+      if (outcome === CONNECTED) throw new Error("another server listens there");
+      if (outcome !== REFUSED) throw new Error("whether a server listens there can't be told");
+      // Another server may have replaced it meanwhile.
+      if (this.#isStill(found)) this.#fs.unlinkSync(unix);
+    }
+    this.#fs.linkSync(path, unix);
+  }
+  #isStill(file: FileStatus): boolean {
+    const now = this.#fs.lstatSync(this.addr.unix, { throwIfNoEntry: false });
+    return now?.dev === file.dev && now.ino === file.ino && now.birthtimeMs === file.birthtimeMs;
+  }
+  accept(): Promise<Connection | null> {
+    return this.#listener.accept();
+  }
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      if (this.#isStill(this.#file)) this.#fs.unlinkSync(this.addr.unix);
+    } catch { /* It stays, as after a crash. */ }
+    this.#listener.close();
+  }
+}
+type FileStatus = { dev: number; ino: number; birthtimeMs: number };
+
+const CONNECTED = 1, REFUSED = 2;
+/** Connects to a Unix socket, and tells what came of it. */
+const PROBE = `
+const { path, told } = require("node:worker_threads").workerData;
+const socket = require("node:net").connect({ path });
+const tell = (outcome) => {
+  Atomics.store(told, 0, outcome);
+  Atomics.notify(told, 0);
+  socket.destroy();
+};
+socket.on("connect", () => tell(${CONNECTED}));
+socket.on("error", ({ code }) => tell(/^(ECONNREFUSED|ENOENT)$/.test(code) ? ${REFUSED} : -1));`;
+
+/** What connecting to a Unix socket leads to. Neither runtime tells a thread that waits for it, so another
+ * thread connects. */
+function probe(path: string): number {
+  const { Worker } = process.getBuiltinModule("node:worker_threads");
+  const told = new Int32Array(new SharedArrayBuffer(4));
+  new Worker(PROBE, { eval: true, workerData: { path, told } }).unref();
+  Atomics.wait(told, 0, 0, PROBE_TIME);
+  return told[0];
 }
 
 /** Sends a last answer and closes. What the peer goes on sending is read before, since closing on it
@@ -2046,8 +2198,10 @@ class IncomingRequest implements HttpRequest {
   get remoteAddr(): FetchInfo["remoteAddr"] {
     let known = REMOTE_ADDRS.get(this.#connection);
     if (known === undefined) {
-      const { remoteAddress, remotePort } = this;
-      known = { transport: "tcp", hostname: remoteAddress, port: remotePort };
+      const { remoteAddress: hostname, remotePort: port, unix: path } = this.#connection;
+      known = path === undefined
+        ? { transport: "tcp", hostname, port }
+        : { transport: "unix", path, hostname, port };
       REMOTE_ADDRS.set(this.#connection, known);
     }
     return known;
@@ -3254,7 +3408,7 @@ class HttpConnection implements Patience {
     this.#requestTime = this.#allowance = settings.requestTimeout * 1000;
     const { debug, info, error } = shared.log;
     const isLogged = (debug ?? info ?? error) !== undefined;
-    this.#peer = isLogged ? `${connection.remoteAddress}:${connection.remotePort}` : "";
+    this.#peer = isLogged ? peerOf(connection) : "";
     this.#input = new Input(connection, settings.maxHeaderSize);
     this.#output = new Output(connection, this);
   }
@@ -3893,8 +4047,8 @@ function because({ cause }: Error): string {
 
 /** A running server. `await using` stops it at the end of its scope. */
 export interface Server extends AsyncDisposable {
-  /** Where it listens. */
-  readonly addr: { hostname: string; port: number };
+  /** Where it listens; at a Unix socket, `unix` is its path, and the others are "" and 0. */
+  readonly addr: { hostname: string; port: number; unix?: string };
   /** Settles when the server was stopped and the last connection is gone. */
   readonly finished: Promise<void>;
   /** Stops accepting, closes idle connections, lets running requests finish, and cuts off what is
@@ -3921,7 +4075,7 @@ class Info implements FetchInfo {
 function handlerOf(application: Handler | FetchApplication): Handler {
   const app = application as FetchApplication | undefined;
   if (typeof app?.fetch === "function") {
-    if ("port" in app || "hostname" in app) {
+    if ("port" in app || "hostname" in app || "unix" in app) {
       throw new TypeError("serve takes the options second: serve({ fetch }, { port: 8080 })");
     }
     return (request) => app.fetch(request.toFetch(), new Info(request as IncomingRequest));
@@ -3933,24 +4087,26 @@ function handlerOf(application: Handler | FetchApplication): Handler {
 }
 
 /**
- * Serves a handler, or an application written for Fetch as it is, on a TCP port.
+ * Serves a handler, or an application written for Fetch as it is, on a TCP port or a Unix socket.
  * @throws {RangeError} for an option that is out of its range, and an error that says why when the
- * port can't be had; its `cause` is the runtime's own.
+ * port or socket can't be had; its `cause` is the runtime's own.
  */
 export function serve(
   application: Handler | FetchApplication,
   options: ServeOptions = {},
 ): Server {
   const handler = handlerOf(application);
-  const { port, backlog } = checkSettings(options);
+  const { port: checked, backlog } = checkSettings(options);
+  checkUnix(options);
   const busy = new HttpError(503, "Too many connections");
   const refusal = encodeRefusal(busy, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
-  const { hostname = "127.0.0.1", reusePort, tls } = options;
+  const { hostname, port, reusePort, unix, unixMode, tls } = options;
   let listener: Listener;
   try {
-    listener = listen({ hostname, port, backlog, reusePort, tls, refusal });
+    listener = listen({ hostname, port, backlog, reusePort, unix, unixMode, tls, refusal });
   } catch (cause) {
-    throw new Error(`Cannot listen at ${hostname}:${port}: ${whyNot(cause)}`, { cause });
+    const place = unix === undefined ? `${hostname ?? "127.0.0.1"}:${checked}` : `unix:${unix}`;
+    throw new Error(`Cannot listen at ${place}: ${whyNot(cause, unix)}`, { cause });
   }
   return serveOn(listener, handler, options);
 }
@@ -3966,8 +4122,18 @@ export function serveOn(
 }
 
 /** Why listening failed, in the same words on both runtimes, as far as they say. */
-function whyNot(error: unknown): string {
+function whyNot(error: unknown, unix: string | undefined): string {
   const { code, name, message } = error as { code?: string; name: string; message: string };
+  if (unix !== undefined) {
+    if (name === "NotCapable") {
+      return "run it with --allow-net, and --allow-read and --allow-write for its folder";
+    }
+    if (code === "ENOENT") return "there is no such folder";
+    if (code === "EACCES") return "no permission to write to its folder";
+    if (code === "EEXIST") return "another server has just taken it";
+    if (/^(EINVAL|ENAMETOOLONG)$/.test(code ?? "")) return "the path is too long";
+    if (/^E[A-Z]+$/.test(code ?? "")) return message.split(",")[0];
+  }
   if (code === "EADDRINUSE" || name === "AddrInUse") return "the port is in use";
   if (code === "EACCES" || name === "PermissionDenied") return "no permission for this port";
   if (code === "EADDRNOTAVAIL") return "this machine has no such address";
@@ -4022,7 +4188,7 @@ class HttpServer implements Server, Shared {
   readonly notes: BoundedLog;
   readonly clock: Clock;
   readonly parsers: HeadParser[] = [];
-  readonly addr: { hostname: string; port: number };
+  readonly addr: Server["addr"];
   readonly finished: Promise<void>;
   stopping = false;
   crowded = false;
@@ -4061,7 +4227,8 @@ class HttpServer implements Server, Shared {
       listener.close();
       throw error;
     }
-    this.log.info?.(`Listening at PORT ${this.addr.port}...`);
+    const { port, unix } = this.addr;
+    this.log.info?.(`Listening at ${unix === undefined ? `PORT ${port}` : `unix:${unix}`}...`);
     // Deno ends a process in which nothing is awaited but promises, as in a server that is full.
     this.#alive = setInterval(() => {}, LONGEST_TIMER);
     void this.#acceptAll();
@@ -4086,8 +4253,7 @@ class HttpServer implements Server, Shared {
       if (connection === null) break;
       pause = ACCEPT_PAUSE.first;
       if (this.log.debug !== undefined) {
-        const { remoteAddress, remotePort } = connection;
-        this.log.debug(`Client Connected (from ${remoteAddress}:${remotePort})`);
+        this.log.debug(`Client Connected (from ${peerOf(connection)})`);
       }
       const permit = this.#permits.acquire();
       if (permit === undefined) {
@@ -4224,6 +4390,8 @@ const USAGE = `Usage: server.ts [options]
   --port NUMBER            port to listen on, 0 for a free one (8080)
   --backlog NUMBER         connections that may wait for a permit (511)
   --reuse-port             let several processes share the port
+  --unix PATH              Unix socket to listen at, instead of a port
+  --unix-mode OCTAL        the mode of its file, as 660
   --tls-cert FILE          certificate chain in PEM, for HTTPS
   --tls-key FILE           its private key in PEM
   --max-connections NUMBER connections served at the same time (1024)
@@ -4248,6 +4416,8 @@ async function readArguments(args: string[]) {
       "port": text,
       "backlog": text,
       "reuse-port": flag,
+      "unix": text,
+      "unix-mode": text,
       "tls-cert": text,
       "tls-key": text,
       "max-connections": text,
@@ -4270,7 +4440,7 @@ async function readArguments(args: string[]) {
   if (!(delay >= 0 && delay <= LONGEST_TIMER / 1000)) throw new Error("--delay must be seconds");
   const level = LEVELS.indexOf(values["log-level"] as typeof LEVELS[number] ?? "info");
   if (level < 0) throw new Error(`--log-level must be one of ${LEVELS.join(", ")}`);
-  const { "tls-cert": cert, "tls-key": key } = values;
+  const { "tls-cert": cert, "tls-key": key, "unix-mode": mode } = values;
   if ((cert === undefined) !== (key === undefined)) {
     throw new Error("--tls-cert and --tls-key go together");
   }
@@ -4279,6 +4449,8 @@ async function readArguments(args: string[]) {
     port: number("port", "port"),
     backlog: number("backlog", "backlog"),
     reusePort: values["reuse-port"],
+    unix: values.unix,
+    unixMode: mode === undefined ? undefined : /^[0-7]+$/.test(mode) ? parseInt(mode, 8) : NaN,
     tls: cert && key
       ? { cert: await readFlag("tls-cert", cert), key: await readFlag("tls-key", key) }
       : undefined,
@@ -4288,6 +4460,7 @@ async function readArguments(args: string[]) {
     maxHeaderSize: number("max-header-size", "maxHeaderSize"),
     maxBodySize: number("max-body-size", "maxBodySize"),
   };
+  checkUnix(options);
   return { options, delay, level, help: values.help, version: values.version };
 }
 
@@ -4416,9 +4589,10 @@ async function main(): Promise<void> {
   try {
     server = serve(delay > 0 ? delayed : handler, { ...options, log: lines.at(level) });
   } catch (error) {
-    const { hostname = "127.0.0.1", port = SETTINGS.port.value } = options;
-    const reason = whyNot((error as Error).cause ?? error);
-    console.error(`Cannot listen at --hostname ${hostname} --port ${port}: ${reason}`);
+    const { hostname = "127.0.0.1", port = SETTINGS.port.value, unix } = options;
+    const reason = whyNot((error as Error).cause ?? error, unix);
+    const place = unix === undefined ? `--hostname ${hostname} --port ${port}` : `--unix ${unix}`;
+    console.error(`Cannot listen at ${place}: ${reason}`);
     process.exit(1);
   }
   resolve(server);
