@@ -40,10 +40,11 @@ import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { COMPARED } from "./tests/rivals.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
-import { Client, isInstalled, overTls, Process, RUNTIMES } from "./tests/sockets.ts";
+import { Client, isInstalled, overTls, overUnix, Process, RUNTIMES } from "./tests/sockets.ts";
+import { UNIX } from "./tests/unix.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
 
-function isGranted(name: "net" | "run"): boolean {
+function isGranted(name: "net" | "run" | "write"): boolean {
   return Deno.permissions.querySync({ name }).state === "granted";
 }
 
@@ -1620,7 +1621,7 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY];
-const OTHERS = [EXAMPLES, APPS, FETCHED, PROXIED, PACKAGE, BROWSED, COMPARED].flat();
+const OTHERS = [EXAMPLES, APPS, FETCHED, PROXIED, UNIX, PACKAGE, BROWSED, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {
   for (const scenario of [...CASES, ...OTHERS]) {
@@ -1635,6 +1636,12 @@ for (const runtime of RUNTIMES) {
       `${runtime.name} over TLS: ${name}`,
       { ignore: !secure },
       () => overTls(() => run(runtime)),
+    );
+    if (GREEDY.includes(scenario)) continue;
+    Deno.test(
+      `${runtime.name} over a Unix socket: ${name}`,
+      { ignore: !ready || !isGranted("write") },
+      () => overUnix(() => run(runtime)),
     );
   }
 }

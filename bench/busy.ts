@@ -20,12 +20,12 @@ interface Socket {
   terminate(): void;
 }
 declare const Bun: {
-  connect(options: {
-    hostname: string;
-    port: number;
-    tls?: { rejectUnauthorized: boolean };
-    socket: Record<string, (socket: Socket, data: Uint8Array & Error) => void>;
-  }): Promise<Socket>;
+  connect(
+    options: ({ hostname: string; port: number } | { unix: string }) & {
+      tls?: { rejectUnauthorized: boolean };
+      socket: Record<string, (socket: Socket, data: Uint8Array & Error) => void>;
+    },
+  ): Promise<Socket>;
 };
 
 const text = { type: "string" } as const, flag = { type: "boolean" } as const;
@@ -38,6 +38,7 @@ const { values } = parseArgs({
     path: { ...text, default: "/book" },
     slow: { ...text, default: "0" },
     tls: flag,
+    sockets: text,
     newcomers: flag,
   },
 });
@@ -108,8 +109,9 @@ class Client {
       ready.reject(new Error(reason));
     };
     this.#socket = await Bun.connect({
-      hostname: "127.0.0.1",
-      port,
+      ...(values.sockets === undefined
+        ? { hostname: "127.0.0.1", port }
+        : { unix: `${values.sockets}/${port}` }),
       ...(values.tls && { tls: { rejectUnauthorized: false } }),
       socket: {
         open: () => values.tls || ready.resolve(),
