@@ -85,8 +85,8 @@ export interface ServeOptions {
   /** Lets several processes listen on the same port. Default false. Deno needs `"unstable": ["net"]`
    * in your own deno.json, or `--unstable-net`, for this: without it, it ends the process. */
   reusePort?: boolean;
-  /** The path of a Unix socket to listen at instead of a port: at most 98 bytes (94 on macOS), in a
-   * folder that may be written. A socket file that a server has left behind is replaced; one at which
+  /** The path of a Unix socket to listen at instead of a port: at most 94 bytes, in a folder that
+   * may be written. A socket file that a server has left behind is replaced; one at which
    * somebody listens is not, nor any other file. Default: none. */
   unix?: string;
   /** The mode of the socket file, as 0o660: who may write to it may connect. It has no other before
@@ -161,8 +161,8 @@ function checkUnix({ unix, unixMode, hostname, port, reusePort }: ListenOptions)
     if (unixMode === undefined) return;
     throw new RangeError("A mode is for a Unix socket, and none is given");
   }
-  if (unix === "" || unix.includes("\0")) {
-    throw new RangeError("A Unix socket must be a file's path");
+  if (unix === "" || unix.includes("\0") || Buffer.byteLength(unix) > MAX_UNIX_PATH) {
+    throw new RangeError(`A Unix socket must be a file's path of up to ${MAX_UNIX_PATH} bytes`);
   }
   if (hostname !== undefined || port !== undefined || reusePort) {
     throw new RangeError("A Unix socket has no hostname, no port, and can't be shared");
@@ -249,6 +249,8 @@ const GRACE = 10;
 const TICK = 100;
 /** Milliseconds to wait after a failed accept: the first time, doubled up to the longest. */
 const ACCEPT_PAUSE = { first: 5, longest: 1000 };
+/** Bytes of a Unix socket's path: 103 that macOS takes, less those of the private folder's name. */
+const MAX_UNIX_PATH = 103 - ".XXXXXX/s".length;
 /** Milliseconds in which a thread must have told whether somebody listens at a Unix socket: it takes
  * a tenth of a second. */
 const PROBE_TIME = 5000;
@@ -920,6 +922,7 @@ class UnixListener implements Listener {
 
   constructor(unix: string, mode: number | undefined, bind: (path: string) => Listener) {
     this.addr = { hostname: "", port: 0, unix };
+    this.#makeRoom();
     const folder = this.#fs.mkdtempSync(`${unix}.`);
     const path = `${folder}/s`;
     try {
@@ -927,7 +930,7 @@ class UnixListener implements Listener {
       try {
         if (mode !== undefined) this.#fs.chmodSync(path, mode);
         this.#file = this.#fs.lstatSync(path);
-        this.#name(path);
+        this.#fs.linkSync(path, unix);
       } catch (error) {
         this.#listener.close();
         throw error;
@@ -936,19 +939,17 @@ class UnixListener implements Listener {
       this.#fs.rmSync(folder, { recursive: true });
     }
   }
-  /** Gives the socket at `path` its name, which a server that has crashed may have left behind. */
-  #name(path: string): void {
+  /** Removes the socket of a server that has crashed, and nothing else. */
+  #makeRoom(): void {
     const { unix } = this.addr;
     const found = this.#fs.lstatSync(unix, { throwIfNoEntry: false });
-    if (found !== undefined) {
-      if (!found.isSocket()) throw new Error("there is a file that is not a socket");
-      const outcome = probe(unix);
-      if (outcome === CONNECTED) throw new Error("another server listens there");
-      if (outcome !== REFUSED) throw new Error("whether a server listens there can't be told");
-      // Another server may have replaced it meanwhile.
-      if (this.#isStill(found)) this.#fs.unlinkSync(unix);
-    }
-    this.#fs.linkSync(path, unix);
+    if (found === undefined) return;
+    if (!found.isSocket()) throw new Error("there is a file that is not a socket");
+    const outcome = probe(unix);
+    if (outcome === CONNECTED) throw new Error("another server listens there");
+    if (outcome !== REFUSED) throw new Error("whether a server listens there can't be told");
+    // Another server may have replaced it meanwhile.
+    if (this.#isStill(found)) this.#fs.unlinkSync(unix);
   }
   #isStill(file: FileStatus): boolean {
     const now = this.#fs.lstatSync(this.addr.unix, { throwIfNoEntry: false });
@@ -4131,7 +4132,6 @@ function whyNot(error: unknown, unix: string | undefined): string {
     if (code === "ENOENT") return "there is no such folder";
     if (code === "EACCES") return "no permission to write to its folder";
     if (code === "EEXIST") return "another server has just taken it";
-    if (/^(EINVAL|ENAMETOOLONG)$/.test(code ?? "")) return "the path is too long";
     if (/^E[A-Z]+$/.test(code ?? "")) return message.split(",")[0];
   }
   if (code === "EADDRINUSE" || name === "AddrInUse") return "the port is in use";
