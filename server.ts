@@ -4391,7 +4391,7 @@ const USAGE = `Usage: server.ts [options]
   --backlog NUMBER         connections that may wait for a permit (511)
   --reuse-port             let several processes share the port
   --unix PATH              Unix socket to listen at, instead of a port
-  --unix-mode OCTAL        the mode of its file, as 660
+  --unix-mode OCTAL        mode of its file, as 660 (umask)
   --tls-cert FILE          certificate chain in PEM, for HTTPS
   --tls-key FILE           its private key in PEM
   --max-connections NUMBER connections served at the same time (1024)

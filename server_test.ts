@@ -40,7 +40,15 @@ import { PACKAGE } from "./tests/package.ts";
 import { PROXIED } from "./tests/proxied.ts";
 import { COMPARED } from "./tests/rivals.ts";
 import { field, parseResponses, type Received } from "./tests/responses.ts";
-import { Client, isInstalled, overTls, overUnix, Process, RUNTIMES } from "./tests/sockets.ts";
+import {
+  Client,
+  isInstalled,
+  overTls,
+  overUnix,
+  Process,
+  type Runtime,
+  RUNTIMES,
+} from "./tests/sockets.ts";
 import { UNIX } from "./tests/unix.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
 
@@ -1646,11 +1654,11 @@ for (const runtime of RUNTIMES) {
   }
 }
 
-Deno.test("the same bytes in give the same bytes out on both runtimes", {
+Deno.test("the same bytes in give the same bytes out on both runtimes, and over Unix sockets", {
   ignore: !RUN ||
     !(await Promise.all(RUNTIMES.map((one) => isInstalled(one.command)))).every(Boolean),
 }, async () => {
-  const answers = await Promise.all(RUNTIMES.map(async (runtime) => {
+  const ask = async (runtime: Runtime) => {
     await using server = await Process.start(runtime);
     return await Promise.all(VECTORS.map(async (vector) => {
       using client = await Client.connect(server.port);
@@ -1659,8 +1667,14 @@ Deno.test("the same bytes in give the same bytes out on both runtimes", {
       const text = await client.rest();
       return parseResponses(text, methodsOf(vector.send), true).map(({ raw }) => raw);
     }));
-  }));
-  for (const [i, vector] of VECTORS.entries()) {
-    assertEquals(answers[1][i], answers[0][i], `${vector.section}, ${vector.name}`);
+  };
+  const [answers, ...others] = await Promise.all(RUNTIMES.map(ask));
+  if (isGranted("write")) {
+    await overUnix(async () => void others.push(...await Promise.all(RUNTIMES.map(ask))));
+  }
+  for (const other of others) {
+    for (const [i, vector] of VECTORS.entries()) {
+      assertEquals(other[i], answers[i], `${vector.section}, ${vector.name}`);
+    }
   }
 });

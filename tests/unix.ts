@@ -252,7 +252,7 @@ export const UNIX: Scenario[] = [
         await output("chmod", ["755", folder]);
         const port = freePort();
         const config = (await Deno.readTextFile("deploy/nginx.conf"))
-          .replaceAll("/run/server/", `${folder}/`)
+          .replaceAll(/\/run\/server-(\w)\/http/g, `${folder}/$1`)
           .replace("/run/nginx.pid", `${folder}/nginx.pid`)
           .replace("listen 8000", `listen 127.0.0.1:${port}`);
         await output("sh", ["-c", 'cat > "$1"', "sh", `${folder}/nginx.conf`], config);
