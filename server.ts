@@ -48,8 +48,11 @@ export interface FetchApplication {
 
 /** What an application written for Fetch is told besides the request, as `Deno.serve` does it. */
 export interface FetchInfo {
-  /** The client, as {@linkcode HttpRequest.remoteAddress} and `remotePort` tell it. */
-  readonly remoteAddr: { transport: "tcp"; hostname: string; port: number };
+  /** The client, as {@linkcode HttpRequest.remoteAddress} and `remotePort` tell it. That of a Unix socket
+   * has no address: `path` is the server's own, and the others are "" and 0. */
+  readonly remoteAddr:
+    | { transport: "tcp"; hostname: string; port: number }
+    | { transport: "unix"; path: string; hostname: string; port: number };
   /** Settles when the answer has been written; rejects when the client has not got all of it. */
   readonly completed: Promise<void>;
   /** Aborts when the server begins to stop, as {@linkcode HttpRequest.stopping}. */
@@ -128,6 +131,13 @@ export interface ServeOptions {
   /** Lets several processes listen on the same port. Default false. Deno needs `"unstable": ["net"]`
    * in your own deno.json, or `--unstable-net`, for this: without it, it ends the process. */
   reusePort?: boolean | undefined;
+  /** The path of a Unix socket to listen at instead of a port: at most 94 bytes, in a folder that
+   * may be written. A socket file that a server has left behind is replaced; one at which
+   * somebody listens is not, nor any other file. Default: none. */
+  unix?: string | undefined;
+  /** The mode of the socket file, as 0o660: who may write to it may connect. It has no other before
+   * that. Default: 0o777 without the bits of the process's umask. */
+  unixMode?: number | undefined;
   /** The certificate chain and the private key for HTTPS, as PEM text. Default: plain HTTP. For newer
    * ones later on there is {@linkcode Server.renew}. */
   tls?: { cert: string; key: string } | undefined;
@@ -156,7 +166,7 @@ export interface ServeOptions {
   /** Stops the server gracefully, as {@linkcode Server.shutdown} does. */
   signal?: AbortSignal | undefined;
   /** Called once, when the server listens. */
-  onListen?: ((address: { hostname: string; port: number }) => void) | undefined;
+  onListen?: ((address: Server["addr"]) => void) | undefined;
   /** Answers for a handler that threw, in place of the default answer. */
   onError?: ((error: unknown, request: HttpRequest) => HttpResponse | Response) | undefined;
   /** Told of each request, when the last of its answer has been taken by the system, or is lost. It is
@@ -221,6 +231,24 @@ function checkSetting(name: keyof Settings, given: number | undefined, label: st
   if (valid) return number;
   const range = unit === "seconds" ? `above ${least}` : `from ${least}`;
   throw new RangeError(`${label} must be ${unit} ${range}${most < Infinity ? ` to ${most}` : ""}`);
+}
+
+/** A socket file takes the place of a port. */
+function checkUnix({ unix, unixMode, hostname, port, reusePort }: ListenOptions): void {
+  if (unix === undefined) {
+    if (unixMode === undefined) return;
+    throw new RangeError("A mode is for a Unix socket, and none is given");
+  }
+  if (unix === "" || unix.includes("\0") || Buffer.byteLength(unix) > MAX_UNIX_PATH) {
+    throw new RangeError(`A Unix socket must be a file's path of up to ${MAX_UNIX_PATH} bytes`);
+  }
+  if (hostname !== undefined || port !== undefined || reusePort) {
+    throw new RangeError("A Unix socket has no hostname, no port, and can't be shared");
+  }
+  const mode = unixMode ?? 0;
+  if (!Number.isSafeInteger(mode) || mode < 0 || mode > 0o777) {
+    throw new RangeError("A Unix socket's mode must be octal, from 0 to 777");
+  }
 }
 
 /** Reads that may begin in a turn of Deno's event loop. Each can lead to more reads and a write in the
@@ -305,6 +333,11 @@ const GRACE = 10;
 const TICK = 100;
 /** Milliseconds to wait after a failed accept: the first time, doubled up to the longest. */
 const ACCEPT_PAUSE = { first: 5, longest: 1000 };
+/** Bytes of a Unix socket's path: 103 that macOS takes, less those of the private folder's name. */
+const MAX_UNIX_PATH = 103 - ".XXXXXX/s".length;
+/** Milliseconds in which a thread must have told whether somebody listens at a Unix socket: it takes
+ * a tenth of a second. */
+const PROBE_TIME = 5000;
 /** The longest time that `setTimeout` takes, in milliseconds. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** Characters of the log that may wait for whoever reads it; further lines are lost, and counted. */
@@ -318,13 +351,16 @@ const LOG_TIME = 1000;
 // 2. Transport
 // ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/** One TCP connection, as much of it as a server needs. A value that is there at once is returned
+/** One connection, as much of it as a server needs. A value that is there at once is returned
  * as it is; only what has to be waited for is a promise. */
 export interface Connection {
   /** The peer's IP address, also once the connection is closed. */
   readonly remoteAddress: string;
   /** The peer's port, likewise. */
   readonly remotePort: number;
+  /** The path of the Unix socket that the peer has connected to: then address and port are "" and 0.
+   * Default: none. */
+  readonly unix?: string | undefined;
   /** Whether it is encrypted with TLS. Default false. */
   readonly encrypted?: boolean;
   /** Reads some bytes to the front of `buffer` and tells how many; null at the end of the stream.
@@ -341,8 +377,8 @@ export interface Connection {
 
 /** A listening socket. */
 export interface Listener {
-  /** The address that was bound. */
-  readonly addr: { hostname: string; port: number };
+  /** The address that was bound; for a Unix socket `unix` is its path, the others are "" and 0. */
+  readonly addr: { hostname: string; port: number; unix?: string };
   /** The next connection, in the order of arrival; null once the listener is closed. May reject,
    * for lack of descriptors for example, and can be called again then. */
   accept(): Promise<Connection | null>;
@@ -367,6 +403,10 @@ export interface ListenOptions {
   backlog?: number | undefined;
   /** Lets several processes listen on the same port. Default false. */
   reusePort?: boolean | undefined;
+  /** The path of a Unix socket to listen at instead of a port, as in {@linkcode ServeOptions}. */
+  unix?: string | undefined;
+  /** The mode of the socket file. Default: as the process's umask has it. */
+  unixMode?: number | undefined;
   /** The certificate chain and the private key, as PEM text. Default: no TLS. */
   tls?: { cert: string; key: string } | undefined;
   /** Whose connections begin with a PROXY header, if it says `PROXY`; else it is not used. */
@@ -377,20 +417,36 @@ export interface ListenOptions {
   refused?: ((connection: Connection, isAnswered: boolean) => void) | undefined;
 }
 
-/** Listens on a TCP port with whichever runtime this is. Throws when the port can't be had, or the
- * certificate can't be used. */
+/** Listens on a TCP port or a Unix socket with whichever runtime this is. Throws when it can't be had,
+ * or the certificate can't be used. */
 export function listen(options: ListenOptions = {}): Listener {
+  checkUnix(options);
   const hostname = (options.hostname ?? "127.0.0.1").replace(/^\[(.*)\]$/, "$1"); // as in a URL
   const proxies = options.proxy && new Proxies(options.proxy);
-  if (typeof Bun === "undefined") return new DenoListener({ ...options, hostname }, proxies);
-  return new BunListener(Bun, { ...options, hostname }, proxies);
+  const bind = (path?: string) =>
+    typeof Bun === "undefined"
+      ? new DenoListener({ ...options, hostname, path, proxies })
+      : new BunListener(Bun, { ...options, hostname, path, proxies });
+  const { unix, unixMode } = options;
+  return unix === undefined ? bind() : new UnixListener(unix, unixMode, bind);
 }
+/** What is bound: at `path`, if it is a Unix socket. */
+type BindOptions = ListenOptions & {
+  hostname: string;
+  path: string | undefined;
+  proxies: Proxies | undefined;
+};
 
 /** Writes all of `bytes`, however many writes that takes. */
 export async function writeAll(connection: Connection, bytes: Uint8Array): Promise<void> {
   for (let sent = 0; sent < bytes.length;) {
     sent += await connection.write(sent === 0 ? bytes : bytes.subarray(sent));
   }
+}
+
+/** The other end, as the log has it. */
+function peerOf({ remoteAddress, remotePort }: Pick<Connection, "remoteAddress" | "remotePort">) {
+  return remoteAddress === "" ? "unix" : `${remoteAddress}:${remotePort}`;
 }
 
 const CLOSED = "the connection is closed";
@@ -609,6 +665,9 @@ class ProxiedConnection implements Connection {
   get remotePort(): number {
     return this.#client?.port ?? this.#connection.remotePort;
   }
+  get unix(): string | undefined {
+    return this.#client === undefined ? this.#connection.unix : undefined;
+  }
   get encrypted(): boolean {
     return this.#connection.encrypted ?? false;
   }
@@ -651,26 +710,25 @@ class ProxiedConnection implements Connection {
 }
 
 // What is used of Deno, so that one file type-checks without Deno's types.
-interface DenoTcpConn {
-  readonly remoteAddr: { hostname: string; port: number };
+/** A connection; one to a Unix socket lacks what is optional. */
+interface DenoConn {
+  readonly remoteAddr: { hostname?: string; port?: number };
   read(buffer: Uint8Array): Promise<number | null>;
   write(bytes: Uint8Array): Promise<number>;
-  setNoDelay(isOn: boolean): void;
+  setNoDelay?(isOn: boolean): void;
   closeWrite(): Promise<void>;
   close(): void;
 }
-interface DenoTcpListener {
-  readonly addr: { hostname: string; port: number };
-  accept(): Promise<DenoTcpConn>;
+interface DenoAccepting {
+  readonly addr: { hostname?: string; port?: number };
+  accept(): Promise<DenoConn>;
   close(): void;
 }
+type DenoAddress =
+  | { hostname: string; port: number; reusePort: boolean; tcpBacklog: number }
+  | { transport: "unix"; path: string };
 declare const Deno: {
-  listen(options: {
-    hostname: string;
-    port: number;
-    reusePort: boolean;
-    tcpBacklog: number;
-  }): DenoTcpListener;
+  listen(options: DenoAddress): DenoAccepting;
   readonly stderr: { write(bytes: Uint8Array): Promise<number> };
 };
 
@@ -691,7 +749,7 @@ class ReadQueue {
   #hasTurned = false;
 
   /** The first read of a connection does not wait in line, nor hold it up: its client may be silent. */
-  read(tcp: DenoTcpConn, buffer: Uint8Array, isFirst: boolean): Promise<number | null> {
+  read(tcp: DenoConn, buffer: Uint8Array, isFirst: boolean): Promise<number | null> {
     if (this.open <= FEW_CONNECTIONS) return tcp.read(buffer);
     if (isFirst) return this.#read(tcp, buffer);
     if (this.#left > 0) {
@@ -703,7 +761,7 @@ class ReadQueue {
       this.#waiting.push(() => void this.#read(tcp, buffer).then(resolve, reject))
     );
   }
-  #read(tcp: DenoTcpConn, buffer: Uint8Array): Promise<number | null> {
+  #read(tcp: DenoConn, buffer: Uint8Array): Promise<number | null> {
     const read = tcp.read(buffer);
     read.then(this.#done, this.#done);
     return read;
@@ -735,20 +793,22 @@ class ReadQueue {
 const reads = new ReadQueue();
 
 class DenoConnection implements Connection {
-  readonly #tcp: DenoTcpConn;
+  readonly unix: string | undefined;
+  readonly #tcp: DenoConn;
   #hasRead = false;
   #writes = 0;
   #closed = false;
 
-  constructor(tcp: DenoTcpConn) {
+  constructor(tcp: DenoConn, unix: string | undefined) {
     this.#tcp = tcp;
+    this.unix = unix;
     reads.open++;
   }
   get remoteAddress(): string {
-    return this.#tcp.remoteAddr.hostname;
+    return this.#tcp.remoteAddr.hostname ?? "";
   }
   get remotePort(): number {
-    return this.#tcp.remoteAddr.port;
+    return this.#tcp.remoteAddr.port ?? 0;
   }
   read(buffer: Uint8Array): Promise<number | null> {
     const isFirst = !this.#hasRead;
@@ -762,7 +822,7 @@ class DenoConnection implements Connection {
   /** Else a small second write would wait for the first to be acknowledged. */
   #setNoDelay(): void {
     try {
-      this.#tcp.setNoDelay(true);
+      this.#tcp.setNoDelay?.(true);
     } catch { /* The peer has gone, which the write will tell. */ }
   }
   closeWrite(): Promise<void> {
@@ -783,6 +843,7 @@ class DenoConnection implements Connection {
  */
 class TlsConnection implements Connection {
   readonly encrypted = true;
+  readonly unix: string | undefined;
   readonly #tcp: Connection;
   /** The connection as the kind of stream that `node:tls` takes. */
   readonly #stream: Duplex;
@@ -806,6 +867,7 @@ class TlsConnection implements Connection {
     const { Duplex } = process.getBuiltinModule("node:stream");
     const { TLSSocket } = process.getBuiltinModule("node:tls");
     this.#tcp = tcp;
+    this.unix = tcp.unix;
     this.#stream = new Duplex({
       read: () => {
         this.#isHungry = true;
@@ -914,26 +976,27 @@ class TlsConnection implements Connection {
 }
 
 class DenoListener implements Listener {
-  readonly #listener: DenoTcpListener;
+  readonly #listener: DenoAccepting;
+  readonly #unix: string | undefined;
   #secureContext: SecureContext | undefined;
   readonly #proxies: Proxies | undefined;
   #closed = false;
 
-  constructor(
-    { hostname, port, backlog, reusePort, tls }: ListenOptions & { hostname: string },
-    proxies: Proxies | undefined,
-  ) {
+  constructor({ hostname, port, backlog, reusePort, unix, path, tls, proxies }: BindOptions) {
+    this.#unix = unix;
     this.#proxies = proxies;
     this.#secureContext = tls && secureContextOf(tls);
-    this.#listener = Deno.listen({
-      hostname,
-      port: port ?? SETTINGS.port.value,
-      reusePort: reusePort ?? false,
-      tcpBacklog: backlog ?? SETTINGS.backlog.value,
-    });
+    this.#listener = path === undefined
+      ? Deno.listen({
+        hostname,
+        port: port ?? SETTINGS.port.value,
+        reusePort: reusePort ?? false,
+        tcpBacklog: backlog ?? SETTINGS.backlog.value,
+      })
+      : Deno.listen({ transport: "unix", path });
   }
   get addr(): { hostname: string; port: number } {
-    const { hostname, port } = this.#listener.addr;
+    const { hostname, port } = this.#listener.addr as Deno.NetAddr;
     return { hostname, port };
   }
   get encrypted(): boolean {
@@ -942,8 +1005,8 @@ class DenoListener implements Listener {
   async accept(): Promise<Connection | null> {
     while (!this.#closed) {
       try {
-        const tcp = new DenoConnection(await this.#listener.accept());
-        const connection = unwrapped(tcp, this.#proxies);
+        const socket = new DenoConnection(await this.#listener.accept(), this.#unix);
+        const connection = unwrapped(socket, this.#proxies);
         if (this.#secureContext === undefined) return connection;
         return new TlsConnection(connection, this.#secureContext);
       } catch (error) {
@@ -998,9 +1061,10 @@ interface BunSocket {
 }
 interface BunRuntime {
   listen(options: {
-    hostname: string;
-    port: number;
-    reusePort: boolean;
+    hostname?: string;
+    port?: number;
+    reusePort?: boolean;
+    unix?: string;
     allowHalfOpen: boolean;
     tls?: { cert: string; key: string; ALPNProtocols: string };
     socket: {
@@ -1020,6 +1084,7 @@ declare const Bun: BunRuntime | undefined;
  * asked for yet is kept, and the socket is paused until it has been taken. */
 class BunConnection implements Connection {
   readonly encrypted: boolean;
+  readonly unix: string | undefined;
   readonly #socket: BunSocket;
   #arrived: Uint8Array[] = [];
   #paused = false;
@@ -1044,11 +1109,12 @@ class BunConnection implements Connection {
   readonly remoteAddress: string;
   readonly remotePort: number;
 
-  constructor(socket: BunSocket, encrypted: boolean) {
+  constructor(socket: BunSocket, encrypted: boolean, unix: string | undefined) {
     this.#socket = socket;
     this.encrypted = encrypted;
-    this.remoteAddress = socket.remoteAddress ?? "";
-    this.remotePort = socket.remotePort ?? 0;
+    this.unix = unix;
+    this.remoteAddress = unix === undefined ? socket.remoteAddress ?? "" : "";
+    this.remotePort = unix === undefined ? socket.remotePort ?? 0 : 0;
   }
 
   read(buffer: Uint8Array): number | null | Promise<number | null> {
@@ -1155,6 +1221,7 @@ class BunListener implements Listener {
   readonly #refusal: Uint8Array | undefined;
   readonly #refused: ListenOptions["refused"];
   readonly encrypted: boolean;
+  readonly #unix: string | undefined;
   /** What connections use instead of what Bun was told to listen with, which it does not change. */
   #renewed: SecureContext | undefined;
   readonly #proxies: Proxies | undefined;
@@ -1163,12 +1230,8 @@ class BunListener implements Listener {
   #accepting: ((connection: Connection | null) => void) | undefined;
   #closed = false;
 
-  constructor(
-    bun: BunRuntime,
-    options: ListenOptions & { hostname: string },
-    proxies: Proxies | undefined,
-  ) {
-    const { hostname, port, backlog, reusePort, tls, refusal, refused } = options;
+  constructor(bun: BunRuntime, options: BindOptions) {
+    const { hostname, port, backlog, reusePort, unix, path, tls, proxies, refusal } = options;
     if (tls !== undefined && proxies?.says.includes("PROXY")) {
       throw new TypeError(
         "on Bun, there is no PROXY with tls: TLS comes before all that can be read",
@@ -1177,12 +1240,13 @@ class BunListener implements Listener {
     this.#proxies = proxies;
     this.#backlog = backlog ?? SETTINGS.backlog.value;
     this.#refusal = refusal;
-    this.#refused = refused;
+    this.#refused = options.refused;
     this.encrypted = tls !== undefined;
+    this.#unix = unix;
     this.#server = bun.listen({
-      hostname,
-      port: port ?? SETTINGS.port.value,
-      reusePort: reusePort ?? false,
+      ...(path === undefined
+        ? { hostname, port: port ?? SETTINGS.port.value, reusePort: reusePort ?? false }
+        : { unix: path }),
       allowHalfOpen: true,
       ...(tls && { tls: { ...tls, ALPNProtocols: "\x08http/1.1" } }), // as it is on the wire
       socket: {
@@ -1200,11 +1264,11 @@ class BunListener implements Listener {
     return { hostname: this.#server.hostname, port: this.#server.port };
   }
   #opened(socket: BunSocket): void {
-    const connection = socket.data = new BunConnection(socket, this.encrypted);
+    const connection = socket.data = new BunConnection(socket, this.encrypted, this.#unix);
     // Hands have not been shaken yet.
     if (this.#renewed !== undefined) socket.setKeyCert(this.#renewed.context);
-    if (connection.remoteAddress === "") { // The client has gone before it was accepted.
-      connection.close();
+    if (connection.remoteAddress === "" && this.#unix === undefined) {
+      connection.close(); // The client has gone before it was accepted.
     } else if (this.#accepting !== undefined) {
       this.#accepting(unwrapped(connection, this.#proxies));
       this.#accepting = undefined;
@@ -1249,6 +1313,100 @@ class BunListener implements Listener {
     }
     this.#renewed = secureContextOf(tls);
   }
+}
+
+/**
+ * A listener at a Unix socket. It is bound in a folder that nobody else may enter, and gets its name when
+ * its mode is right, by a link: that fails if the name is taken, so of two servers that start at once one
+ * is told so. Both runtimes remove what is at the path that they have bound when they close, whoever has
+ * made it; now that is nothing, and this removes the name if it is still this server's.
+ */
+class UnixListener implements Listener {
+  readonly addr: { hostname: string; port: number; unix: string };
+  readonly #fs: typeof import("node:fs") = process.getBuiltinModule("node:fs");
+  readonly #listener: Listener;
+  readonly #file: FileStatus;
+  #closed = false;
+
+  constructor(unix: string, mode: number | undefined, bind: (path: string) => Listener) {
+    this.addr = { hostname: "", port: 0, unix };
+    this.#makeRoom();
+    const folder = this.#fs.mkdtempSync(`${unix}.`);
+    const path = `${folder}/s`;
+    try {
+      this.#listener = bind(path);
+      try {
+        if (mode !== undefined) this.#fs.chmodSync(path, mode);
+        this.#file = this.#fs.lstatSync(path);
+        this.#fs.linkSync(path, unix);
+      } catch (error) {
+        this.#listener.close();
+        throw error;
+      }
+    } finally {
+      this.#fs.rmSync(folder, { recursive: true });
+    }
+  }
+  /** Removes the socket of a server that has crashed, and nothing else. */
+  #makeRoom(): void {
+    const { unix } = this.addr;
+    const found = this.#fs.lstatSync(unix, { throwIfNoEntry: false });
+    if (found === undefined) return;
+    if (!found.isSocket()) throw new Error("there is a file that is not a socket");
+    const outcome = probe(unix);
+    if (outcome === CONNECTED) throw new Error("another server listens there");
+    if (outcome !== REFUSED) throw new Error("whether a server listens there can't be told");
+    // Another server may have replaced it meanwhile.
+    if (this.#isStill(found)) this.#fs.unlinkSync(unix);
+  }
+  #isStill(file: FileStatus): boolean {
+    const now = this.#fs.lstatSync(this.addr.unix, { throwIfNoEntry: false });
+    return now?.dev === file.dev && now.ino === file.ino && now.birthtimeMs === file.birthtimeMs;
+  }
+  get encrypted(): boolean {
+    return this.#listener.encrypted ?? false;
+  }
+  get waiting(): number {
+    return this.#listener.waiting ?? 0;
+  }
+  renew(tls: { cert: string; key: string }): void {
+    this.#listener.renew!(tls);
+  }
+  accept(): Promise<Connection | null> {
+    return this.#listener.accept();
+  }
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      if (this.#isStill(this.#file)) this.#fs.unlinkSync(this.addr.unix);
+    } catch { /* It stays, as after a crash. */ }
+    this.#listener.close();
+  }
+}
+type FileStatus = { dev: number; ino: number; birthtimeMs: number };
+
+const CONNECTED = 1, REFUSED = 2;
+/** Connects to a Unix socket, and tells what came of it. */
+const PROBE = `
+const { path, told } = require("node:worker_threads").workerData;
+const socket = require("node:net").connect({ path });
+const tell = (outcome) => {
+  Atomics.store(told, 0, outcome);
+  Atomics.notify(told, 0);
+  socket.destroy();
+};
+socket.on("connect", () => tell(${CONNECTED}));
+socket.on("error", ({ code }) => tell(/^(ECONNREFUSED|ENOENT)$/.test(code) ? ${REFUSED} : -1));`;
+
+/** What connecting to a Unix socket leads to. Neither runtime tells a thread that waits for it, so another
+ * thread connects. */
+function probe(path: string): number {
+  const { Worker } = process.getBuiltinModule("node:worker_threads");
+  const told = new Int32Array(new SharedArrayBuffer(4));
+  new Worker(PROBE, { eval: true, workerData: { path, told } }).unref();
+  Atomics.wait(told, 0, 0, PROBE_TIME);
+  return told[0]!;
 }
 
 /** Sends a last answer and closes. What the peer goes on sending is read before, since closing on it
@@ -1934,7 +2092,7 @@ export interface HttpRequest {
   /** The header fields. */
   readonly headers: HttpHeaders;
   /** The client's IP address: that at the other end of the connection, or what a proxy there has told
-   * of it, if {@linkcode ServeOptions.proxy} says that it is believed. */
+   * of it, if {@linkcode ServeOptions.proxy} says that it is believed; "" at a Unix socket. */
   readonly remoteAddress: string;
   /** The client's port; 0 if a proxy has told the address alone. */
   readonly remotePort: number;
@@ -2634,8 +2792,11 @@ class IncomingRequest implements HttpRequest {
     const source = this.#source;
     let known = REMOTE_ADDRS.get(source);
     if (known === undefined) {
-      const { remoteAddress, remotePort } = source;
-      known = { transport: "tcp", hostname: remoteAddress, port: remotePort };
+      const { remoteAddress: hostname, remotePort: port } = source;
+      const path = hostname === "" ? this.#connection.unix : undefined;
+      known = path === undefined
+        ? { transport: "tcp", hostname, port }
+        : { transport: "unix", path, hostname, port };
       REMOTE_ADDRS.set(source, known);
     }
     return known;
@@ -4634,8 +4795,7 @@ class HttpConnection implements Patience, RequestOwner {
 
   /** Who it is: of the request in hand, if there is one, the client, which a proxy may have told. */
   get #peer(): string {
-    const { remoteAddress, remotePort } = this.#request ?? this.#connection;
-    return `${remoteAddress}:${remotePort}`;
+    return peerOf(this.#request ?? this.#connection);
   }
   /** What is known of the request line of the request in hand. */
   #seen(): { method: string; target: string; protocol: string } {
@@ -4710,6 +4870,7 @@ const NOTHING_SEEN = { method: "", target: "", protocol: "" };
 class UpgradedConnection implements Connection {
   readonly remoteAddress: string;
   readonly remotePort: number;
+  readonly unix: string | undefined;
   readonly encrypted: boolean;
   readonly close: () => void;
   /** Why it can't be read or written any further. */
@@ -4723,6 +4884,7 @@ class UpgradedConnection implements Connection {
     this.close = close;
     this.remoteAddress = connection.remoteAddress;
     this.remotePort = connection.remotePort;
+    this.unix = connection.unix;
     this.encrypted = connection.encrypted ?? false;
   }
   read(buffer: Uint8Array): number | null | Promise<number | null> {
@@ -4780,8 +4942,8 @@ function because({ cause }: Error): string {
 
 /** A running server. `await using` stops it at the end of its scope. */
 export interface Server extends AsyncDisposable {
-  /** Where it listens. */
-  readonly addr: { hostname: string; port: number };
+  /** Where it listens; at a Unix socket, `unix` is its path, and the others are "" and 0. */
+  readonly addr: { hostname: string; port: number; unix?: string };
   /** What it is doing and has done; counted when it is asked for, and of no cost to any request. */
   readonly stats: ServerStats;
   /** Settles when the server was stopped and the last connection is gone. */
@@ -4851,7 +5013,7 @@ class Info implements FetchInfo {
 function handlerOf(application: Handler | FetchApplication): Handler {
   const app = application as FetchApplication | undefined;
   if (typeof app?.fetch === "function") {
-    if ("port" in app || "hostname" in app) {
+    if ("port" in app || "hostname" in app || "unix" in app) {
       throw new TypeError("serve takes the options second: serve({ fetch }, { port: 8080 })");
     }
     return (request) => app.fetch(request.toFetch(), new Info(request as IncomingRequest));
@@ -4863,25 +5025,28 @@ function handlerOf(application: Handler | FetchApplication): Handler {
 }
 
 /**
- * Serves a handler, or an application written for Fetch as it is, on a TCP port.
+ * Serves a handler, or an application written for Fetch as it is, on a TCP port or a Unix socket.
  * @throws {RangeError} for an option that is out of its range, or a `TypeError`, and an error that says
- * why when the port can't be had; its `cause` is the runtime's own.
+ * why when the port or socket can't be had; its `cause` is the runtime's own.
  */
 export function serve(
   application: Handler | FetchApplication,
   options: ServeOptions = {},
 ): Server {
   const handler = handlerOf(application);
-  const { port, backlog } = checkSettings(options);
+  const { port: checked, backlog } = checkSettings(options);
+  checkUnix(options);
   const { bytes: refusal } = encodeRefusal(BUSY, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
   const refused: ListenOptions["refused"] = (...which) => server.noteRefused(...which);
-  const { hostname = "127.0.0.1", reusePort, tls, proxy } = options;
+  const { hostname, port, reusePort, unix, unixMode, tls, proxy } = options;
   const isUnwrapped = proxy && new Proxies(proxy).says.includes("PROXY");
+  const address = { hostname, port, backlog, reusePort, unix, unixMode };
   let listener: Listener;
   try {
-    listener = listen({ hostname, port, backlog, reusePort, tls, proxy, refusal, refused });
+    listener = listen({ ...address, tls, proxy, refusal, refused });
   } catch (cause) {
-    throw new Error(`Cannot listen at ${hostname}:${port}: ${whyNot(cause)}`, { cause });
+    const place = unix === undefined ? `${hostname ?? "127.0.0.1"}:${checked}` : `unix:${unix}`;
+    throw new Error(`Cannot listen at ${place}: ${whyNot(cause, unix)}`, { cause });
   }
   const its = isUnwrapped ? { ...options, proxy: undefined } : options;
   const server = new HttpServer(listener, handler, its);
@@ -4901,8 +5066,17 @@ export function serveOn(
 }
 
 /** Why listening failed, in the same words on both runtimes, as far as they say. */
-function whyNot(error: unknown): string {
+function whyNot(error: unknown, unix: string | undefined): string {
   const { code, name, message } = error as { code?: string; name: string; message: string };
+  if (unix !== undefined) {
+    if (name === "NotCapable") {
+      return "run it with --allow-net, and --allow-read and --allow-write for its folder";
+    }
+    if (code === "ENOENT") return "there is no such folder";
+    if (code === "EACCES") return "no permission to write to its folder";
+    if (code === "EEXIST") return "another server has just taken it";
+    if (/^E[A-Z]+$/.test(code ?? "")) return message.split(",")[0]!;
+  }
   if (code === "EADDRINUSE" || name === "AddrInUse") return "the port is in use";
   if (code === "EACCES" || name === "PermissionDenied") return "no permission for this port";
   if (code === "EADDRNOTAVAIL") return "this machine has no such address";
@@ -4980,7 +5154,7 @@ class HttpServer implements Server, Shared {
   readonly isTold: boolean;
   readonly headLimits: HeadLimits;
   readonly parsers: HeadParser[] = [];
-  readonly addr: { hostname: string; port: number };
+  readonly addr: Server["addr"];
   readonly finished: Promise<void>;
   stopping = false;
   crowded = false;
@@ -5028,7 +5202,9 @@ class HttpServer implements Server, Shared {
       listener.close();
       throw error;
     }
-    this.log.info?.(`Listening at PORT ${this.addr.port}... ${urlOf(listener)}`);
+    const { port, unix } = this.addr;
+    const place = unix === undefined ? `PORT ${port}... ${urlOf(listener)}` : `unix:${unix}...`;
+    this.log.info?.(`Listening at ${place}`);
     // Deno ends a process in which nothing is awaited but promises, as in a server that is full.
     this.#alive = setInterval(() => {}, LONGEST_TIMER);
     void this.#acceptAll();
@@ -5053,8 +5229,7 @@ class HttpServer implements Server, Shared {
       if (connection === null) break;
       pause = ACCEPT_PAUSE.first;
       if (this.log.debug !== undefined) {
-        const { remoteAddress, remotePort } = connection;
-        this.log.debug(`Client Connected (from ${remoteAddress}:${remotePort})`);
+        this.log.debug(`Client Connected (from ${peerOf(connection)})`);
       }
       const permit = this.#permits.acquire();
       if (permit === undefined) {
@@ -5117,8 +5292,8 @@ class HttpServer implements Server, Shared {
   /** A line of the access log. All of a request line that was parsed is visible ASCII, and none of it a
    * quote; but a query may have backslashes. */
   #logExchange(exchange: Exchange): void {
-    const { method, target, protocol, remoteAddress, remotePort, status, reason } = exchange;
-    const peer = `${remoteAddress}:${remotePort}`;
+    const { method, target, protocol, status, reason } = exchange;
+    const peer = peerOf(exchange);
     const because = reason && `: ${reason}`;
     if (exchange.refused) {
       const line = `${peer} "${`${method} ${visible(target)}`.trim()}" ${status || "-"}${because}`;
@@ -5265,6 +5440,8 @@ const USAGE = `Usage: server.ts [options]
   --port NUMBER            port to listen on, 0 for a free one (8080)
   --backlog NUMBER         connections that may wait for a permit (511)
   --reuse-port             let several processes share the port
+  --unix PATH              Unix socket to listen at, instead of a port
+  --unix-mode OCTAL        mode of its file, as 660 (umask)
   --tls-cert FILE          certificate chain in PEM, for HTTPS
   --tls-key FILE           its private key in PEM; SIGHUP reads both again
   --trusted-proxies LIST   addresses and prefixes with commas, or how many (none)
@@ -5293,6 +5470,8 @@ async function readArguments(args: string[]) {
       "port": text,
       "backlog": text,
       "reuse-port": flag,
+      "unix": text,
+      "unix-mode": text,
       "tls-cert": text,
       "tls-key": text,
       "trusted-proxies": text,
@@ -5317,7 +5496,7 @@ async function readArguments(args: string[]) {
   if (!(delay >= 0 && delay <= LONGEST_TIMER / 1000)) throw new Error("--delay must be seconds");
   const level = (values["log-level"] ?? "info") as LogLevel;
   if (!LEVELS.includes(level)) throw new Error(`--log-level must be one of ${LEVELS.join(", ")}`);
-  const { "tls-cert": cert, "tls-key": key } = values;
+  const { "tls-cert": cert, "tls-key": key, "unix-mode": mode } = values;
   if ((cert === undefined) !== (key === undefined)) {
     throw new Error("--tls-cert and --tls-key go together");
   }
@@ -5333,6 +5512,8 @@ async function readArguments(args: string[]) {
     port: number("port", "port"),
     backlog: number("backlog", "backlog"),
     reusePort: values["reuse-port"],
+    unix: values.unix,
+    unixMode: mode === undefined ? undefined : /^[0-7]+$/.test(mode) ? parseInt(mode, 8) : NaN,
     tls: await readTls?.(),
     proxy: trusted !== undefined && says !== undefined ? readProxies(trusted, says) : undefined,
     maxConnections: number("max-connections", "maxConnections"),
@@ -5341,6 +5522,7 @@ async function readArguments(args: string[]) {
     maxHeaderSize: number("max-header-size", "maxHeaderSize"),
     maxBodySize: number("max-body-size", "maxBodySize"),
   };
+  checkUnix(options);
   return { options, readTls, delay, level, help: values.help, version: values.version };
 }
 
@@ -5496,9 +5678,10 @@ async function main(): Promise<void> {
   try {
     server = serve(delay > 0 ? delayed : handler, { ...options, log });
   } catch (error) {
-    const { hostname = "127.0.0.1", port = SETTINGS.port.value } = options;
-    const reason = whyNot((error as Error).cause ?? error);
-    console.error(`Cannot listen at --hostname ${hostname} --port ${port}: ${reason}`);
+    const { hostname = "127.0.0.1", port = SETTINGS.port.value, unix } = options;
+    const reason = whyNot((error as Error).cause ?? error, unix);
+    const place = unix === undefined ? `--hostname ${hostname} --port ${port}` : `--unix ${unix}`;
+    console.error(`Cannot listen at ${place}: ${reason}`);
     process.exit(1);
   }
   resolve(server);

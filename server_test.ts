@@ -43,11 +43,20 @@ import { PROXIED } from "./tests/proxied.ts";
 import { SERVICE } from "./tests/service.ts";
 import { COMPARED } from "./tests/rivals.ts";
 import { field, methodsOf, parseResponses, type Received } from "./tests/responses.ts";
-import { Client, isInstalled, overTls, Process, RUNTIMES } from "./tests/sockets.ts";
+import {
+  Client,
+  isInstalled,
+  overTls,
+  overUnix,
+  Process,
+  type Runtime,
+  RUNTIMES,
+} from "./tests/sockets.ts";
 import { TYPES } from "./tests/types.ts";
+import { UNIX } from "./tests/unix.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
 
-function isGranted(name: "net" | "run"): boolean {
+function isGranted(name: "net" | "run" | "write"): boolean {
   return Deno.permissions.querySync({ name }).state === "granted";
 }
 
@@ -1627,14 +1636,16 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
-const OTHERS = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, PACKAGE, TYPES, BROWSED, COMPARED].flat();
+const FROM_OUTSIDE = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, UNIX, PACKAGE, TYPES, BROWSED];
+const OTHERS = [...FROM_OUTSIDE, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {
   for (const scenario of [...CASES, ...OTHERS]) {
     const [name, run, { only = runtime.name, needs = runtime.command, plain = false } = {}] =
       scenario;
     if (only !== runtime.name) continue;
-    const ready = RUN && await isInstalled(runtime.command) && await isInstalled(needs);
+    const ready = RUN && (isGranted("write") || !UNIX.includes(scenario)) &&
+      await isInstalled(runtime.command) && await isInstalled(needs);
     Deno.test(`${runtime.name}: ${name}`, { ignore: !ready }, () => run(runtime));
     if (plain || !CASES.includes(scenario)) continue;
     const secure = ready && await isInstalled("openssl");
@@ -1643,18 +1654,30 @@ for (const runtime of RUNTIMES) {
       { ignore: !secure },
       () => overTls(() => run(runtime)),
     );
+    if (GREEDY.includes(scenario)) continue;
+    Deno.test(
+      `${runtime.name} over a Unix socket: ${name}`,
+      { ignore: !ready || !isGranted("write") },
+      () => overUnix(() => run(runtime)),
+    );
   }
 }
 
-Deno.test("the same bytes in give the same bytes out on both runtimes", {
+Deno.test("the same bytes in give the same bytes out on both runtimes, and over Unix sockets", {
   ignore: !RUN ||
     !(await Promise.all(RUNTIMES.map((one) => isInstalled(one.command)))).every(Boolean),
 }, async () => {
-  const answers = await Promise.all(RUNTIMES.map(async (runtime) => {
+  const ask = async (runtime: Runtime) => {
     await using server = await Process.start(runtime);
     return await answersOf(server.port);
-  }));
-  for (const [i, vector] of VECTORS.entries()) {
-    assertEquals(answers[1][i], answers[0][i], `${vector.section}, ${vector.name}`);
+  };
+  const [answers, ...others] = await Promise.all(RUNTIMES.map(ask));
+  if (isGranted("write")) {
+    await overUnix(async () => void others.push(...await Promise.all(RUNTIMES.map(ask))));
+  }
+  for (const other of others) {
+    for (const [i, vector] of VECTORS.entries()) {
+      assertEquals(other[i], answers[i], `${vector.section}, ${vector.name}`);
+    }
   }
 });

@@ -6,8 +6,9 @@
  * things up.
  *
  * `bun bench/busy.ts --port 8080 --connections 1000 --seconds 4 [--post 1024] [--path /book] [--tls]
- * [--slow 0.1] [--newcomers]` says "Busy" on the standard error when the load begins, and prints a
- * line of JSON when it ends. Times are milliseconds.
+ * [--slow 0.1] [--newcomers] [--sockets FOLDER]` says "Busy" on the standard error when the load
+ * begins, and prints a line of JSON when it ends. Times are milliseconds. With a folder, the port is
+ * the name of a Unix socket in it.
  */
 
 import { readFileSync } from "node:fs";
@@ -20,12 +21,12 @@ interface Socket {
   terminate(): void;
 }
 declare const Bun: {
-  connect(options: {
-    hostname: string;
-    port: number;
-    tls?: { rejectUnauthorized: boolean };
-    socket: Record<string, (socket: Socket, data: Uint8Array & Error) => void>;
-  }): Promise<Socket>;
+  connect(
+    options: ({ hostname: string; port: number } | { unix: string }) & {
+      tls?: { rejectUnauthorized: boolean };
+      socket: Record<string, (socket: Socket, data: Uint8Array & Error) => void>;
+    },
+  ): Promise<Socket>;
 };
 
 const text = { type: "string" } as const, flag = { type: "boolean" } as const;
@@ -38,6 +39,7 @@ const { values } = parseArgs({
     path: { ...text, default: "/book" },
     slow: { ...text, default: "0" },
     tls: flag,
+    sockets: text,
     newcomers: flag,
   },
 });
@@ -108,8 +110,9 @@ class Client {
       ready.reject(new Error(reason));
     };
     this.#socket = await Bun.connect({
-      hostname: "127.0.0.1",
-      port,
+      ...(values.sockets === undefined
+        ? { hostname: "127.0.0.1", port }
+        : { unix: `${values.sockets}/${port}` }),
       ...(values.tls && { tls: { rejectUnauthorized: false } }),
       socket: {
         open: () => values.tls || ready.resolve(),

@@ -123,6 +123,7 @@ const server = serve(async (request): Promise<HttpResponse | Response> => {
     key: readFileSync(value("--tls-key")!, "utf8"),
   },
   port: argument("--port"),
+  unix: value("--unix"),
   maxConnections: argument("--max-connections"),
   backlog: argument("--backlog"),
   idleTimeout: argument("--idle-timeout"),

@@ -11,6 +11,7 @@ import {
   isSecured,
   output,
   overTls,
+  peer,
   Process,
   reset,
   type Runtime,
@@ -468,7 +469,7 @@ const ANSWERS: Scenario[] = [
 
 /** Lines that are about no connection. */
 const GENERAL =
-  /^INFO - (Listening at PORT|Shutting down|Stopped)|^DEBUG - Waiting for|: \d+ more$/;
+  /^INFO - (Listening at (PORT |unix:)|Shutting down|Stopped)|^DEBUG - Waiting for|: \d+ more$/;
 
 /** Lets a client do its thing, and leave in one way after a while. */
 async function leave(
@@ -520,7 +521,7 @@ const LOG: Scenario[] = [
     const lines = server.log.trimEnd().split("\n");
     assertEquals(lines.filter((line) => !/^(INFO|DEBUG) - /.test(line)), []);
     assertEquals(
-      lines.filter((line) => !GENERAL.test(line) && !/127\.0\.0\.1:[1-9]\d*/.test(line)),
+      lines.filter((line) => !GENERAL.test(line) && !RegExp(peer()).test(line)),
       [],
     );
     assertEquals(lines.filter((line) => !/^[ -~]*$/.test(line)), []);

@@ -45,8 +45,30 @@ export async function overTls(run: (folder: string) => Promise<void>): Promise<v
   }
 }
 
-/** What tells the client programs (bench/busy.ts, tests/greed.ts) to speak TLS, where a test does. */
+/** Where the tests that run over Unix sockets have them: one a server, with a number in place of a port. */
+let folder: string | undefined;
+let sockets = 0;
+
+/** Runs a scenario whose server and clients use a Unix socket; it is told the folder. */
+export async function overUnix(run: (folder: string) => Promise<void>): Promise<void> {
+  folder = (await output("mktemp", ["-d"])).trim();
+  try {
+    await run(folder);
+  } finally {
+    await output("rm", ["-r", folder]);
+    folder = undefined;
+  }
+}
+
+/** How the log names this process: a pattern. */
+export function peer(): string {
+  return folder === undefined ? "127\\.0\\.0\\.1:[1-9]\\d*" : "unix";
+}
+
+/** What tells the client programs (bench/busy.ts, tests/greed.ts) to speak TLS, where a test does; bench/busy.ts
+ * alone knows of Unix sockets. */
 export function clientFlags(): string[] {
+  if (folder !== undefined) return ["--sockets", folder];
   return secured === undefined ? [] : ["--tls"];
 }
 /** Whether this is within `overTls`. */
@@ -59,9 +81,9 @@ export class Client implements Disposable {
   received = "";
   /** The server has closed its side, or broken the connection. */
   ended: false | "closed" | "reset" = false;
-  readonly #tcp: Deno.TcpConn | Deno.TlsConn;
+  readonly #tcp: Deno.TcpConn | Deno.TlsConn | Deno.UnixConn;
 
-  private constructor(tcp: Deno.TcpConn | Deno.TlsConn) {
+  private constructor(tcp: Deno.TcpConn | Deno.TlsConn | Deno.UnixConn) {
     this.#tcp = tcp;
   }
   static async connect(port: number): Promise<Client> {
@@ -73,9 +95,13 @@ export class Client implements Disposable {
   }
   /** One that does not speak TLS, though others do. */
   static async plain(port: number): Promise<Client> {
+    if (folder !== undefined) return await Client.unix(`${folder}/${port}`);
     const tcp = await Deno.connect({ hostname: "127.0.0.1", port });
     tcp.setNoDelay(true);
     return new Client(tcp);
+  }
+  static async unix(path: string): Promise<Client> {
+    return new Client(await Deno.connect({ transport: "unix", path }));
   }
   async send(data: string | Uint8Array): Promise<void> {
     const bytes = typeof data === "string" ? bytesOf(data) : data;
@@ -155,12 +181,15 @@ export class TlsClient implements AsyncDisposable {
 
 /** Connects, sends, waits, and breaks the connection with a reset: Deno's own sockets can only close. */
 export async function reset(port: number, text: string, milliseconds: number): Promise<void> {
-  const socket = connect(port, "127.0.0.1");
+  const socket = folder === undefined
+    ? connect(port, "127.0.0.1")
+    : connect({ path: `${folder}/${port}` });
   socket.on("error", () => {}); // the server may have been first
   await once(socket, "connect");
   socket.write(text, "latin1");
   await new Promise((resolve) => setTimeout(resolve, milliseconds));
-  socket.resetAndDestroy();
+  if (folder === undefined) socket.resetAndDestroy();
+  else socket.destroy(); // It is a reset if something was left unread.
   if (!socket.closed) await once(socket, "close");
 }
 
@@ -263,11 +292,16 @@ export class Process implements AsyncDisposable {
   }
   /** Starts server.ts, or another script that logs as it does, and waits until it listens. */
   static async start(runtime: Runtime, args: string[] = [], script = "server.ts") {
-    const how = secured && runtime.name === "Deno"
-      ? { ...runtime, args: [...runtime.args, "--allow-read"] }
+    const permissions = [
+      ...secured || folder ? ["--allow-read"] : [],
+      ...folder ? ["--allow-write"] : [],
+    ];
+    const how = runtime.name === "Deno"
+      ? { ...runtime, args: [...runtime.args, ...permissions] }
       : runtime;
-    const process = new Process(how, script, ["--port", "0", ...secured?.flags ?? [], ...args]);
-    const listening = await process.logged(/Listening at PORT (\d+)/);
+    const place = folder === undefined ? ["--port", "0"] : ["--unix", `${folder}/${++sockets}`];
+    const process = new Process(how, script, [...place, ...secured?.flags ?? [], ...args]);
+    const listening = await process.logged(/Listening at (?:PORT |unix:.*\/)(\d+)/);
     process.port = Number(listening[1]);
     return process;
   }
@@ -280,14 +314,25 @@ export class Process implements AsyncDisposable {
     return (await this.#until(() => pattern.exec(this.out), pattern))[1];
   }
   async #until<T>(look: () => T | null, wanted: RegExp): Promise<T> {
-    for (let ended = false;;) {
-      const found = look();
-      if (found !== null) return found;
-      if (ended) throw new Error(`the process ended without ${wanted}:\n${this.out}${this.log}`);
-      ended = await Promise.race([
-        this.#changed.promise.then(() => false),
-        this.#done.then(() => true),
-      ]);
+    const story = () => `${wanted}:\n${this.out}${this.log}`;
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => late.reject(new Error(`it waits in vain for ${story()}`)),
+      60_000,
+    );
+    try {
+      for (let ended = false;;) {
+        const found = look();
+        if (found !== null) return found;
+        if (ended) throw new Error(`the process ended without ${story()}`);
+        ended = await Promise.race([
+          this.#changed.promise.then(() => false),
+          this.#done.then(() => true),
+          late.promise,
+        ]);
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
   signal(signal: Deno.Signal): void {
