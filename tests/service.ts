@@ -19,7 +19,7 @@ import {
 import { FakeClock } from "./clock.ts";
 import { bytesOf, type MemoryClient } from "./memory.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
-import { Client, exchange, isSecured, Process, reset, type Scenario } from "./sockets.ts";
+import { Client, exchange, isSecured, peer, Process, reset, type Scenario } from "./sockets.ts";
 import { ask, generate, get, pause, post, recorder, start, stop } from "./tools.ts";
 
 // ── Limits for a route ───────────────────────────────────────────────────────────────────────
