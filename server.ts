@@ -98,7 +98,8 @@ export interface Exchange {
   readonly sent: number;
   /** Milliseconds from the request's first byte until its head was there. */
   readonly headTime: number;
-  /** Milliseconds from the same moment until its answer began; 0 if there was none. */
+  /** Milliseconds from the same moment until its answer began to leave; 0 if there was none. One that
+   * leaves in one write begins and ends with that. */
   readonly answerTime: number;
   /** Milliseconds from the same moment until the end of all this. */
   readonly time: number;
@@ -3974,7 +3975,7 @@ class Output {
   #buffer: Buffer | undefined;
   #length = 0;
   #writing: Promise<void> | undefined;
-  /** Whose answers end in what was gathered; in what is being written. */
+  /** What ends in what was gathered; in what is being written. */
   #gathered: Answered[] = [];
   #leaving: Answered[] = [];
   /** Why it can't be written any further. */
@@ -4032,7 +4033,8 @@ class Output {
   /** The answers that were not taken, and won't be. */
   lose(): Answered[] {
     const lost = [...this.#leaving, ...this.#gathered];
-    this.#gathered = this.#leaving = [];
+    this.#leaving = [];
+    this.#gathered = [];
     return lost;
   }
   /** Writes all that was gathered; undefined if that was done at once. */
@@ -4043,9 +4045,10 @@ class Output {
     const bytes = this.#single ?? buffer!.subarray(0, this.#length);
     this.#single = this.#buffer = undefined;
     this.#length = 0;
-    if (this.#gathered.length > 0) {
-      this.#leaving.push(...this.#gathered);
-      this.#gathered = [];
+    if (this.#leaving.length === 0) { // else a write has failed
+      const none = this.#leaving;
+      this.#leaving = this.#gathered;
+      this.#gathered = none;
     }
     const taken = this.#connection.write(bytes);
     if (taken !== bytes.length) return this.#writing = this.#writeRest(bytes, taken, buffer);
@@ -4055,9 +4058,8 @@ class Output {
   }
   #taken(): void {
     if (this.#leaving.length === 0) return;
-    const answers = this.#leaving;
-    this.#leaving = [];
-    this.#patience.taken(answers);
+    this.#patience.taken(this.#leaving);
+    this.#leaving.length = 0;
   }
   async #writeRest(
     bytes: Uint8Array,
@@ -4152,7 +4154,7 @@ class HttpConnection implements Patience, RequestOwner {
    * whether its {@linkcode Exchange} has been written. */
   #startedAt = 0;
   #headAt = 0;
-  #answerAt = 0;
+  #answerAt = NaN;
   #status = 0;
   #sent = 0;
   #reason = "";
@@ -4231,6 +4233,7 @@ class HttpConnection implements Patience, RequestOwner {
         this.#request = undefined;
         this.#leftAt = Infinity;
         this.#status = this.#sent = 0;
+        this.#answerAt = NaN;
         this.#reason = "";
         this.#allowance = this.#requestTime;
         this.#answered++;
@@ -4504,7 +4507,6 @@ class HttpConnection implements Patience, RequestOwner {
   #send(request: IncomingRequest, response: HttpResponse | Response): Promise<void> | undefined {
     if (this.#late !== undefined) throw this.#late;
     this.#answering = true;
-    if (this.#shared.isTold) this.#answerAt = performance.now();
     const { head, content } = request;
     const { stopping, crowded, clock } = this.#shared;
     clock.now(); // The handler may have taken its time.
@@ -4597,6 +4599,7 @@ class HttpConnection implements Patience, RequestOwner {
     this.#status = answer.reply.status;
     this.#sent = answer.content.length;
     if (!answer.isWhole) {
+      this.#answerAt = performance.now();
       return this.#sendBytes(answer.bytes).then(() => this.#sendBytes(answer.content));
     }
     if (!this.#output.fits(answer.bytes.length)) return this.#sendBytes(answer.bytes);
@@ -4612,6 +4615,7 @@ class HttpConnection implements Patience, RequestOwner {
   }
   /** Sends a head, and then the content. */
   async #sendParts(reply: Reply, request: IncomingRequest): Promise<void> {
+    this.#answerAt = performance.now();
     const { status, content } = reply;
     const { head } = request;
     const isHead = head.method === "HEAD";
@@ -4762,7 +4766,6 @@ class HttpConnection implements Patience, RequestOwner {
   }
   /** Gathers the server's own answer to a message, behind nothing else. */
   #putRefusal(error: HttpError): void {
-    if (this.#shared.isTold) this.#answerAt = performance.now();
     const { method } = this.#seen();
     const { bytes, size } = encodeRefusal(error, this.#shared.clock, method);
     this.#status = error.status;
@@ -4828,8 +4831,8 @@ class HttpConnection implements Patience, RequestOwner {
       received: this.#request?.content.received ?? 0,
       sent: this.#sent,
       headTime: this.#headAt - this.#startedAt,
-      answerTime: this.#status === 0 ? 0 : this.#answerAt - this.#startedAt,
-      time: this.#startedAt, // until it is told
+      answerTime: this.#status === 0 ? 0 : this.#answerAt - this.#startedAt, // or NaN, and
+      time: this.#startedAt, // this, until it is told
       delivered: false,
       refused,
       reason: this.#reason,
@@ -5278,6 +5281,7 @@ class HttpServer implements Server, Shared {
   }
   tell(answered: Answered): void {
     answered.time = performance.now() - answered.time;
+    if (Number.isNaN(answered.answerTime)) answered.answerTime = answered.time; // It left in one write.
     if (this.log.info !== undefined) this.#logExchange(answered);
     try {
       const result: unknown = this.onExchange?.(answered);
