@@ -22,6 +22,8 @@ export interface Workload {
   idle: number;
   /** Whether this server writes its access log. */
   log: boolean;
+  /** Whether this server's `onExchange` is in use. */
+  told: boolean;
   /** Only the time to the first answer counts. */
   startOnly: boolean;
   /** The files of a certificate and its key, for a server that speaks TLS. */
@@ -48,7 +50,15 @@ const post = (type: string, body: string) =>
   `Content-Length: ${body.length}\r\n\r\n${body}`;
 
 function workload(name: string, title: string, request: string, more: Partial<Workload> = {}) {
-  const usual = { app: "book", connections: 64, count: 1, idle: 0, log: false, startOnly: false };
+  const usual = {
+    app: "book",
+    connections: 64,
+    count: 1,
+    idle: 0,
+    log: false,
+    told: false,
+    startOnly: false,
+  };
   const answer = { headers: headers.book, body: book };
   return { ...usual, answer, name, title, request: bytesOf(request), ...more } as Workload;
 }
@@ -72,6 +82,7 @@ const IDLE = 8000;
 
 export const WORKLOADS: Workload[] = [
   workload("log", "GET with the access log on", get("/book"), { log: true }),
+  workload("told", "GET with onExchange in use", get("/book"), { told: true }),
   workload("get", "GET, 64 connections", get("/book")),
   workload("get512", "GET, 512 connections", get("/book"), { connections: 512 }),
   workload("browser", "GET with a browser's header fields", get("/book", BROWSER)),
@@ -107,7 +118,7 @@ export interface Server {
   command(port: number, how: How, directory: string): string[];
 }
 /** What a server needs to know of the workload. */
-export type How = Pick<Workload, "app" | "log" | "tls">;
+export type How = Pick<Workload, "app" | "log" | "tls"> & Partial<Pick<Workload, "told">>;
 
 // The programs themselves: what is on the path may be a script that starts them.
 const bun = outputOf("bun", "-e", "console.log(process.execPath)");
@@ -120,7 +131,7 @@ export const RUN = {
 const ALL = WORKLOADS.map(({ name }) => name);
 const GETS = ["get", "get512", "browser"];
 const SIMPLE = [...GETS, "close", "pipeline", "idle", "start"];
-const RIVALS = ALL.filter((name) => name !== "log");
+const RIVALS = ALL.filter((name) => name !== "log" && name !== "told");
 
 /** How a checkout of this project starts its server, with its limits as wide as the others' are. */
 export function commandOf(
@@ -147,8 +158,8 @@ function own(runtime: "Deno" | "Bun"): Server {
     role: "this",
     workloads: ALL,
     command: (port, how) =>
-      how.app === "bodies"
-        ? [...RUN[runtime], file("servers/bodies.ts"), `${port}`]
+      how.app === "bodies" || how.told
+        ? [...RUN[runtime], file(`servers/${how.told ? "told" : "bodies"}.ts`), `${port}`]
         : commandOf(runtime, file("../server.ts"), port, how),
   };
 }
@@ -264,5 +275,6 @@ export const TARGETS: Target[] = [
   target("Memory of an idle connection", "idle", 0.5, 1.5, "perConnection"),
   target("Time from start to first answer", "start", 1.0, 1.0, "start"),
   target("CPU time of a GET, to the runtime's floor", "get", 1.12, 1.12, "cpu", "floor"),
+  target("CPU time of a GET with onExchange in use, to without", "told", 1.05, 1.05, "cpu", "get"),
   target("CPU time of a GET with the access log, to without", "log", 1.15, 1.15, "cpu", "get"),
 ];
