@@ -2395,8 +2395,8 @@ interface Patience {
   /** Writing has to wait for the client from now on; it has not any more. */
   writing(): void;
   written(): void;
-  /** All of these answers has been taken. */
-  taken(answers: Answered[]): void;
+  /** The last of an answer has been taken. */
+  taken(answered: Answered): void;
   /** Reading has to wait for the client from now on. */
   waiting(): void;
   /** It has not any more. Throws if the client took too long. */
@@ -4026,7 +4026,7 @@ class Output {
   }
   /** An answer ends with what was put last: its end is told when that has been taken. */
   end(answered: Answered): void {
-    if (this.isEmpty) this.#patience.taken([answered]);
+    if (this.isEmpty) this.#patience.taken(answered);
     else if (this.length === 0) this.#leaving.push(answered);
     else this.#gathered.push(answered);
   }
@@ -4056,10 +4056,10 @@ class Output {
     this.#taken();
     return undefined;
   }
+  /** One by one, since whoever is told may close the connection. */
   #taken(): void {
-    if (this.#leaving.length === 0) return;
-    this.#patience.taken(this.#leaving);
-    this.#leaving.length = 0;
+    let answered: Answered | undefined;
+    while ((answered = this.#leaving.shift()) !== undefined) this.#patience.taken(answered);
   }
   async #writeRest(
     bytes: Uint8Array,
@@ -4838,11 +4838,9 @@ class HttpConnection implements Patience, RequestOwner {
       reason: this.#reason,
     };
   }
-  taken(answers: Answered[]): void {
-    for (const answered of answers) {
-      answered.delivered = true;
-      this.#shared.tell(answered);
-    }
+  taken(answered: Answered): void {
+    answered.delivered = true;
+    this.#shared.tell(answered);
   }
   #lost(answered: Answered, why: string): void {
     answered.reason ||= why;

@@ -337,6 +337,26 @@ Deno.test("what onExchange throws or rejects with is logged, and harms nobody", 
   }
 });
 
+Deno.test("whoever is told may end it all, and is told once of each all the same", async () => {
+  const told: string[] = [];
+  const server = start(() => ({}), {
+    onExchange({ target, delivered }) {
+      told.push(`${target} ${delivered}`);
+      void server.shutdown(0);
+      void server.stats;
+    },
+  });
+  const clients = ["a", "b"].map((name) => {
+    const client = server.connect();
+    client.send(get(`/${name}1`) + get(`/${name}2`) + get(`/${name}3`));
+    return client;
+  });
+  await server.finished;
+  assertEquals(told.filter((line) => line.startsWith("/a")), ["/a1 true", "/a2 true", "/a3 true"]);
+  assertEquals(new Set(told).size, told.length);
+  for (const client of clients) assert(client.closed);
+});
+
 Deno.test("stats tell what each connection is doing, and what was done", async () => {
   using clock = new FakeClock();
   const { promise, resolve } = Promise.withResolvers<HttpResponse>();
