@@ -159,8 +159,9 @@ export interface ServeOptions {
   /** Bytes of a request body, else 413 (9110 §15.5.14). Default 1048576. */
   maxBodySize?: number | undefined;
   /** Raises or lowers two limits for a request that has content: called when its head is known, and
-   * before any content is read, so that what is too long for it is refused before it is sent. What it
-   * throws is treated as what a handler throws. Default: the same limits for all. */
+   * before any content is read, so that what is too long for it is refused before it is sent. It must
+   * answer at once, and leave the content alone. What it throws is treated as what a handler throws.
+   * Default: the same limits for all. */
   limits?: ((request: HttpRequest) => RequestLimits | undefined) | undefined;
   /** Which proxies are believed about whom a request is from and what it is for. Default: none. */
   proxy?: ProxyOptions | undefined;
