@@ -998,7 +998,7 @@ class DenoListener implements Listener {
       : Deno.listen({ transport: "unix", path });
   }
   get addr(): { hostname: string; port: number } {
-    const { hostname, port } = this.#listener.addr as Deno.NetAddr;
+    const { hostname = "", port = 0 } = this.#listener.addr;
     return { hostname, port };
   }
   get encrypted(): boolean {
