@@ -94,7 +94,7 @@ export interface Exchange {
   readonly status: number;
   /** Bytes of the request's content that had been read when it was answered, without what frames it. */
   readonly received: number;
-  /** Bytes of the answer's content that were given to the system to be sent, likewise. */
+  /** Bytes of the answer's content that were sent, likewise; of one that was not delivered, about. */
   readonly sent: number;
   /** Milliseconds from the request's first byte until its head was there. */
   readonly headTime: number;
@@ -104,9 +104,10 @@ export interface Exchange {
   /** Milliseconds from the same moment until the end of all this. */
   readonly time: number;
   /** Whether the system has taken the whole answer to send it. A client that never reads is not seen
-   * behind some hundred KiB that the system itself keeps. */
+   * behind what the system itself keeps, which may be some MiB. A stream without an end never is. */
   readonly delivered: boolean;
-  /** Whether the server itself has refused it (408, 413, 414, 431, 503 and the like), not a handler. */
+  /** Whether the server itself has refused it (408, 413, 414, 431, 503 and the like), not a handler,
+   * not even for what was wrong with the content that it was reading. */
   readonly refused: boolean;
   /** Why it was refused, failed or was not delivered, in one line; mostly empty. */
   readonly reason: string;
@@ -2963,8 +2964,10 @@ export function requestOf(values: RequestValues = {}): HttpRequest {
   ).filter(([name]) => name !== "content-length");
   if (!fields.some(([name]) => name === "host")) fields.push(["host", "localhost"]);
   if (content.length > 0) fields.push(["content-length", `${content.length}`]);
+  if (!/^[\x21-\x7e]+$/.test(method + target)) throw badLine("it holds other than visible ASCII");
   let text = `${method} ${target} HTTP/1.1\r\n`;
   for (const [name, value] of fields) {
+    if (!FIELD_NAME_FORM.test(name)) throw badField("a field name is not a token");
     if (!FIELD_VALUE_FORM.test(value)) throw badField("a field value holds a control character");
     text += `${name}: ${value}\r\n`;
   }
@@ -3252,8 +3255,8 @@ export interface HttpResponse {
    * called when 101 has been sent, and has the connection until it returns, or until its promise settles;
    * then the server closes it. It gets what the client has sent behind the request first. No timeout of
    * the server's holds any more, but the connection keeps its permit; `request.stopping` tells the owner
-   * that the server stops, which cuts it off after the time of grace, and `request.signal` that it is
-   * closed. A client that did not ask for this protocol, or speaks HTTP/1.0, gets 426 instead, and one
+   * that the server stops, which cuts it off after the time of grace. A read or write that rejects
+   * tells that the client has gone; a client that is just silent is for the owner to give up. A client that did not ask for this protocol, or speaks HTTP/1.0, gets 426 instead, and one
    * whose request has content that was not read 400. A `Response` can have this property, too. */
   upgrade?: ((connection: Connection) => void | Promise<void>) | undefined;
 }
@@ -4263,8 +4266,8 @@ class HttpConnection implements Patience, RequestOwner {
     this.#closed = true;
     this.#readBy = this.#writeBy = Infinity;
     this.#connection.close();
-    this.#shared.closed(this);
     for (const answered of this.#output.lose()) this.#lost(answered, why);
+    this.#shared.closed(this);
     if (reason !== undefined) this.#request?.abort(reason);
     this.#request?.end(reason ?? new Error(CLOSED));
     void this.#source?.cancel(reason);
@@ -4404,7 +4407,7 @@ class HttpConnection implements Patience, RequestOwner {
     const input = this.#input;
     if (input.empty) return undefined;
     const { parsers, headLimits, isTold } = this.#shared;
-    const isNew = this.#parser === undefined;
+    const isNew = !this.#begun; // Empty lines before a request are no part of it.
     if (isNew && isTold) this.#startedAt = this.#headAt = performance.now();
     const parser = this.#parser ??= parsers.pop() ?? new HeadParser(headLimits);
     const head = parser.parse(input.bytes, input.start, input.end);
@@ -4448,16 +4451,23 @@ class HttpConnection implements Patience, RequestOwner {
   #setLimits(request: IncomingRequest): HttpResponse | Response | undefined {
     const { limits, settings } = this.#shared;
     if (limits === undefined) return undefined;
-    let given: Settings;
+    let maxBodySize: number, requestTimeout: number;
     try {
-      const own = limits(request);
-      if (isPromise(own)) throw new TypeError("limits returned a promise: it must answer at once");
-      given = checkSettings({ ...settings, ...own });
+      const own: RequestLimits | undefined = limits(request);
+      if (isPromise(own)) {
+        (own as Promise<never>).catch(() => {});
+        throw new TypeError("limits returned a promise: it must answer at once");
+      }
+      const of = (name: keyof RequestLimits) => checkSetting(name, own?.[name] ?? settings[name]);
+      maxBodySize = of("maxBodySize");
+      requestTimeout = of("requestTimeout");
     } catch (error) {
       return this.#failure(error, request);
     }
-    this.#allowance += given.requestTimeout * 1000 - this.#requestTime;
-    request.content.limitTo(given.maxBodySize);
+    // What it has taken so far counts. Without a limit, that is not known, and next to nothing.
+    const spent = this.#requestTime < Infinity ? this.#requestTime - this.#allowance : 0;
+    this.#allowance = requestTimeout * 1000 - spent;
+    request.content.limitTo(maxBodySize);
     return undefined;
   }
 
@@ -4789,6 +4799,7 @@ class HttpConnection implements Patience, RequestOwner {
     const connection = new UpgradedConnection(this.#connection, this.#input, () => this.close());
     try {
       await owner(connection);
+      if (!this.#closed) await this.#linger(); // What it wrote last shall arrive.
     } catch (error) {
       const isLost = this.#closed || error === connection.failure;
       if (!isLost) this.#noteMistake(error, request, "upgrade, ");
@@ -4921,10 +4932,15 @@ function visible(text: string): string {
 }
 /** What was thrown, with its stack. Its lines are indented: only the log's own begin at the left. */
 function describe(error: unknown): string {
-  const isTraced = error instanceof Error && !(error instanceof ResponseError);
-  const stack = isTraced ? error.stack : undefined;
-  const text = typeof stack === "string" ? stack : inOneLine(error);
-  return text.split("\n").map(visible).join("\n    ");
+  return stackOf(error).split("\n").map(visible).join("\n    ");
+}
+function stackOf(error: unknown): string {
+  try {
+    const isTraced = error instanceof Error && !(error instanceof ResponseError);
+    const stack = isTraced ? error.stack : undefined;
+    if (typeof stack === "string") return stack;
+  } catch { /* It refuses to tell. */ }
+  return inOneLine(error);
 }
 /** Anything can be thrown, even what refuses to be text. */
 function inOneLine(error: unknown): string {
@@ -5589,8 +5605,10 @@ export class LineLog implements Logger {
   #stamp = "";
   #second = 0;
 
-  /** A log of what is no less important than `level`. Default `"info"`. */
+  /** A log of what is no less important than `level`. Default `"info"`.
+   * @throws {RangeError} if there is no such level. */
   constructor(level: LogLevel = "info") {
+    if (!LEVELS.includes(level)) throw new RangeError(`level must be one of ${LEVELS.join(", ")}`);
     for (const name of LEVELS.slice(1, LEVELS.indexOf(level) + 1) as (keyof Logger & LogLevel)[]) {
       this[name] = (message) => this.#add(name.toUpperCase(), message);
     }

@@ -101,6 +101,11 @@ const server = serve(async (request): Promise<HttpResponse | Response> => {
       return {};
     case "/told": // what became of the requests before, and what is going on
       return Response.json({ told, stats: server.stats });
+    case "/last": // says much, and leaves
+      return {
+        headers: { Upgrade: "shout" },
+        upgrade: (connection) => writeAll(connection, big.subarray(0, MIB)),
+      };
     case "/shout": // what comes, in capitals, until a stop
       return {
         headers: { Upgrade: "shout" },

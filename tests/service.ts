@@ -1,7 +1,7 @@
 /** What a service in production asks of its server: limits for a route, what became of each request,
  * upgrades, a stop that handlers are told of. In memory; and, as `SERVICE`, from outside. */
 
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { handler as application } from "../handlers.ts";
 import {
   type Connection,
@@ -85,6 +85,7 @@ Deno.test("limits that throw, or make no sense, are answered as what a handler t
     [() => ({ maxBodySize: -1 }), 500, /maxBodySize must be bytes/],
     [() => ({ maxBodySize: "9" }), 500, /maxBodySize must be bytes/],
     [() => ({ requestTimeout: NaN }), 500, /requestTimeout must be seconds/],
+    [() => Promise.reject(new Error("x")), 500, /promise/], // which ends no process
     [() => Promise.resolve({}), 500, /promise/],
   ];
   for (const [limits, status, logged] of cases) {
@@ -96,6 +97,37 @@ Deno.test("limits that throw, or make no sense, are answered as what a handler t
     if (logged !== undefined) assertMatch(error[0], logged);
     assert(!received[0].body.includes("secret"));
   }
+});
+
+Deno.test("what limits leave open is as the server has it, also without any limit of time", async () => {
+  const own = () => ({ maxBodySize: undefined, requestTimeout: undefined });
+  const [{ status }] = await ask(bySize, post("x".repeat(11)), { limits: own, maxBodySize: 10 });
+  assertEquals(status, 413);
+  using clock = new FakeClock();
+  for (const requestTimeout of [undefined, 1, Infinity]) {
+    const limits = () => ({ requestTimeout });
+    for (const all of [60, Infinity]) {
+      const server = start(bySize, { limits, requestTimeout: all, idleTimeout: 3 });
+      const client = server.connect();
+      client.send(post("hello").slice(0, -1));
+      await clock.advance(4);
+      assertMatch(client.text, /^HTTP\/1\.1 408 /, `${all} and then ${requestTimeout}`);
+      await stop(server, clock);
+    }
+  }
+});
+
+Deno.test("an empty line before a request is no part of its time", async () => {
+  using clock = new FakeClock();
+  const told: Exchange[] = [];
+  const server = start(() => ({}), { onExchange: (one) => told.push(one) });
+  const client = server.connect();
+  client.send("\r\n");
+  await clock.advance(5);
+  client.send(get());
+  await clock.advance(1);
+  assertEquals(told.map(({ headTime, time }) => [headTime, time]), [[0, 0]]);
+  await stop(server, clock);
 });
 
 Deno.test("a route has a longer or a shorter time for its content", async () => {
@@ -657,6 +689,10 @@ Deno.test("values of which no request can be made are refused", () => {
     [{ target: "a b" }, 400],
     [{ target: "/ HTTP/1.1\r\n\r\nGET /" }, 400],
     [{ headers: { "A\r\nB": "c" } }, 400],
+    [{ headers: { "a: b\r\nc": "d" } }, 400],
+    [{ target: "/ HTTP/1.1\r\nA: b\r\nC:" }, 400],
+    [{ method: "GET / HTTP/1.1\r\nA: b\r\nC:" }, 400],
+    [{ target: "/\u0141" }, 400],
     [{ headers: { "A": "b\r\nC: d" } }, 400],
     [{ headers: { "A": "\u0142" } }, 400],
     [{ headers: { "Transfer-Encoding": "chunked" }, body: "x" }, 400],
@@ -681,6 +717,7 @@ Deno.test("the line log has the methods of its level", () => {
   assertEquals(methods(new LineLog("silent")), []);
   assertEquals(methods(new LineLog("error")), ["error"]);
   assertEquals(methods(new LineLog("debug")), ["error", "info", "debug"]);
+  assertThrows(() => new LineLog("warn" as "info"), RangeError);
 });
 
 // ── From outside ─────────────────────────────────────────────────────────────────────────────
@@ -738,6 +775,16 @@ export const SERVICE: Scenario[] = [
     assertEquals(await server.ended(), 0);
     assertEquals(server.log.match(/" 101 /g)?.length, 20);
     assert(!server.log.includes("ERROR"), server.log);
+  }],
+
+  ["what an owner says last arrives, whatever its client has said", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    using client = await Client.connect(server.port);
+    await client.send(
+      get("/last", "Connection: Upgrade\r\nUpgrade: shout\r\n") + "x".repeat(30_000),
+    );
+    const text = await client.rest();
+    assertEquals([text.length - text.indexOf("\r\n\r\n") - 4, client.ended], [1 << 20, "closed"]);
   }],
 
   ["what became of each request is known, whether it was taken or not", async (runtime) => {
