@@ -70,7 +70,9 @@ export const TYPES: Scenario[] = [
       "@types/node",
     ];
     await shell(
-      'cd "$1" && shift && npm install --silent --no-audit --no-fund "$@"',
+      // What `npx` was told, within which these tests may run, is not for this npm.
+      "unset npm_config_allow_scripts npm_config_package npm_config_local_prefix; " +
+        'cd "$1" && shift && npm install --silent --no-audit --no-fund "$@"',
       folder.path,
       ...packages,
     );
