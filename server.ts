@@ -391,6 +391,8 @@ export interface Listener {
   readonly encrypted?: boolean;
   /** How many connections wait to be accepted, if that is known. */
   readonly waiting?: number;
+  /** Whether it has read the PROXY header of each connection that begins with one. Default false. */
+  readonly readsProxyHeader?: boolean;
   /** Uses another certificate and key for connections that come from now on. Throws if that can't be,
    * and goes on with those before. */
   renew?(tls: { cert: string; key: string }): void;
@@ -1005,6 +1007,9 @@ class DenoListener implements Listener {
   get encrypted(): boolean {
     return this.#secureContext !== undefined;
   }
+  get readsProxyHeader(): boolean {
+    return this.#proxies?.says.includes("PROXY") ?? false;
+  }
   async accept(): Promise<Connection | null> {
     while (!this.#closed) {
       try {
@@ -1296,6 +1301,9 @@ class BunListener implements Listener {
   get waiting(): number {
     return this.#waiting.length;
   }
+  get readsProxyHeader(): boolean {
+    return this.#proxies?.says.includes("PROXY") ?? false;
+  }
   accept(): Promise<Connection | null> {
     const connection = this.#waiting.shift();
     if (connection !== undefined) return Promise.resolve(unwrapped(connection, this.#proxies));
@@ -1371,6 +1379,9 @@ class UnixListener implements Listener {
   }
   get waiting(): number {
     return this.#listener.waiting ?? 0;
+  }
+  get readsProxyHeader(): boolean {
+    return this.#listener.readsProxyHeader ?? false;
   }
   renew(tls: { cert: string; key: string }): void {
     this.#listener.renew!(tls);
@@ -2639,7 +2650,7 @@ function* nodesOf(list: string): Generator<Told | undefined> {
 /** An address, in brackets if it is one of IPv6, and perhaps a port (RFC 7239 §6). */
 function readNode(text: string): Told | undefined {
   const [, inBrackets, plain, port] =
-    /^(?:\[([^\]]*:[^\]]*)\]|([^:]*))(?::(\d{1,5}|_[\w.\-]+))?$/.exec(text) ?? [];
+    /^(?:\[([^\]:]*:[^\]]*)\]|([^:]*))(?::(\d{1,5}|_[\w.\-]+))?$/.exec(text) ?? [];
   const address = readAddress(inBrackets ?? plain ?? "");
   if (address === undefined || Number(port) > 65535) return undefined;
   return { remoteAddress: address, remotePort: Number(port) || 0 };
@@ -5057,7 +5068,7 @@ export function serve(
   const { bytes: refusal } = encodeRefusal(BUSY, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
   const refused: ListenOptions["refused"] = (...which) => server.noteRefused(...which);
   const { hostname, port, reusePort, unix, unixMode, tls, proxy } = options;
-  const isUnwrapped = proxy && new Proxies(proxy).says.includes("PROXY");
+  if (proxy !== undefined) new Proxies(proxy); // which throws before the port is taken
   const address = { hostname, port, backlog, reusePort, unix, unixMode };
   let listener: Listener;
   try {
@@ -5066,8 +5077,7 @@ export function serve(
     const place = unix === undefined ? `${hostname ?? "127.0.0.1"}:${checked}` : `unix:${unix}`;
     throw new Error(`Cannot listen at ${place}: ${whyNot(cause, unix)}`, { cause });
   }
-  const its = isUnwrapped ? { ...options, proxy: undefined } : options;
-  const server = new HttpServer(listener, handler, its);
+  const server = new HttpServer(listener, handler, options);
   return server;
 }
 /** Why a connection beyond the backlog is refused. */
@@ -5200,7 +5210,10 @@ class HttpServer implements Server, Shared {
     this.limits = options.limits;
     this.onError = options.onError;
     this.onExchange = options.onExchange;
-    this.proxies = options.proxy && new Proxies(options.proxy);
+    const proxies = options.proxy && new Proxies(options.proxy);
+    // A second header would be the client's.
+    const isRead = listener.readsProxyHeader && proxies?.says.includes("PROXY");
+    this.proxies = isRead ? undefined : proxies;
     this.log = harmless(options.log ?? {});
     this.isTold = (this.log.info ?? this.onExchange) !== undefined;
     const { maxBodySize, ...others } = this.settings;

@@ -450,6 +450,9 @@ Deno.test("a long field is no long work", async () => {
     [XFF, `${"10.1.1.1,".repeat(1700)}1.2.3.4`],
     [XFF, ",".repeat(15000)],
     [XFF, ":".repeat(15000)],
+    [XFF, `[${":".repeat(15000)}`],
+    [XFF, `${":".repeat(15000)}]`],
+    ["Forwarded", `for="[${":".repeat(15000)}"`],
     ["Forwarded", `${'"\\'.repeat(7000)}"`],
     ["Forwarded", `a="${"\\\\".repeat(7000)}"`],
     ["Forwarded", `a="${'\\"'.repeat(7000)}"`],
@@ -463,6 +466,19 @@ Deno.test("a long field is no long work", async () => {
     await told({ trusted: BY_LIST, says: [name] }, requests);
     const each = (performance.now() - began) / requests.length;
     assert(each < 50, `${each} ms for ${list.slice(0, 20)}`);
+  }
+});
+
+Deno.test("a listener that has read a PROXY header leaves no second one to be read", async () => {
+  const proxy: ProxyOptions = { trusted: [PEER], says: ["PROXY"] };
+  for (const reads of [true, false]) {
+    const listener = Object.assign(new MemoryListener(), { readsProxyHeader: reads });
+    const server = serveOn(listener, tell, { proxy });
+    const client = listener.connect();
+    client.send("PROXY TCP4 6.6.6.6 5.5.5.5 1 2\r\nGET /x HTTP/1.1\r\nHost: own\r\n\r\n");
+    await client.settled();
+    assertMatch(client.text, reads ? /^HTTP\/1\.1 400 / : /6\.6\.6\.6/);
+    await server.shutdown(0);
   }
 });
 
