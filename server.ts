@@ -123,7 +123,8 @@ export interface RequestLimits {
 
 /** Everything that can be set, and the bound of every resource that a client can make use of. */
 export interface ServeOptions {
-  /** The address or name to listen on. Default `"127.0.0.1"`: reachable from this machine only. */
+  /** The address or name to listen on; IPv6 may stand in brackets. Default `"127.0.0.1"`: reachable from
+   * this machine only. */
   hostname?: string | undefined;
   /** The TCP port, 0 to 65535; 0 takes a free one, which {@linkcode Server.addr} tells. Default 8080. */
   port?: number | undefined;
@@ -398,24 +399,13 @@ export interface Listener {
   renew?(tls: { cert: string; key: string }): void;
 }
 
-/** What {@linkcode listen} needs to know. */
-export interface ListenOptions {
-  /** Default `"127.0.0.1"`. An IPv6 address may stand in brackets. */
-  hostname?: string | undefined;
-  /** Default 8080; 0 takes a free port. */
-  port?: number | undefined;
-  /** Connections that may wait to be accepted. Default 511. */
-  backlog?: number | undefined;
-  /** Lets several processes listen on the same port. Default false. */
-  reusePort?: boolean | undefined;
-  /** The path of a Unix socket to listen at instead of a port, as in {@linkcode ServeOptions}. */
-  unix?: string | undefined;
-  /** The mode of the socket file. Default: as the process's umask has it. */
-  unixMode?: number | undefined;
-  /** The certificate chain and the private key, as PEM text. Default: no TLS. */
-  tls?: { cert: string; key: string } | undefined;
-  /** Whose connections begin with a PROXY header, if it says `PROXY`; else it is not used. */
-  proxy?: ProxyOptions | undefined;
+/** What {@linkcode listen} needs to know: of `backlog`, those are counted that wait to be accepted, and
+ * `proxy` is heeded if it says `PROXY`. */
+export interface ListenOptions extends
+  Pick<
+    ServeOptions,
+    "hostname" | "port" | "backlog" | "reusePort" | "unix" | "unixMode" | "tls" | "proxy"
+  > {
   /** What a connection beyond `backlog` is sent before it is closed; Bun alone needs it. */
   refusal?: Uint8Array | undefined;
   /** Called for each of those; if too many are being told so already, it gets no answer. */
@@ -3263,12 +3253,15 @@ export interface HttpResponse {
    * there at once; else it is sent in chunks. Its pieces may be text or bytes. */
   body?: Piece | Blob | ReadableStream<Piece> | AsyncIterable<Piece> | null | undefined;
   /** Takes the connection over for another protocol (9110 §7.8), which `headers` name as `Upgrade`. It is
-   * called when 101 has been sent, and has the connection until it returns, or until its promise settles;
-   * then the server closes it. It gets what the client has sent behind the request first. No timeout of
-   * the server's holds any more, but the connection keeps its permit; `request.stopping` tells the owner
-   * that the server stops, which cuts it off after the time of grace. A read or write that rejects
-   * tells that the client has gone; a client that is just silent is for the owner to give up. A client that did not ask for this protocol, or speaks HTTP/1.0, gets 426 instead, and one
-   * whose request has content that was not read 400. A `Response` can have this property, too. */
+   * called when 101 has been sent, and gets what the client has sent behind the request first. It has the
+   * connection until it returns, or until its promise settles; then the server closes it.
+   *
+   * No timeout of the server's holds any more, so it is for the owner to give up a client that is just
+   * silent; a read or write that rejects tells that the client has gone. The connection keeps its permit.
+   * `request.stopping` tells the owner that the server stops, which cuts it off after the time of grace.
+   *
+   * A client that did not ask for this protocol, or speaks HTTP/1.0, gets 426 instead, and one whose
+   * request has content that was not read 400. A `Response` can have this property, too. */
   upgrade?: ((connection: Connection) => void | Promise<void>) | undefined;
 }
 
@@ -4630,8 +4623,7 @@ class HttpConnection implements Patience, RequestOwner {
   }
   #headText(reply: Reply, head: Head, length: number | undefined, framing: string): string {
     let more = framing;
-    if (this.#owner !== undefined) return headText(reply, this.#shared.clock.date, length, more);
-    if (!this.#persists) more += CLOSE;
+    if (!this.#persists && this.#owner === undefined) more += CLOSE; // An upgrade goes on.
     else if (head.version === "1.0") more += "Connection: keep-alive\r\n";
     return headText(reply, this.#shared.clock.date, length, more);
   }
@@ -4854,8 +4846,9 @@ class HttpConnection implements Patience, RequestOwner {
       received: this.#request?.content.received ?? 0,
       sent: this.#sent,
       headTime: this.#headAt - this.#startedAt,
-      answerTime: this.#status === 0 ? 0 : this.#answerAt - this.#startedAt, // or NaN, and
-      time: this.#startedAt, // this, until it is told
+      // NaN, until it is told, if it leaves in one write.
+      answerTime: this.#status === 0 ? 0 : this.#answerAt - this.#startedAt,
+      time: this.#startedAt, // until it is told
       delivered: false,
       refused,
       reason: this.#reason,
@@ -5309,7 +5302,7 @@ class HttpServer implements Server, Shared {
   }
   tell(answered: Answered): void {
     answered.time = performance.now() - answered.time;
-    if (Number.isNaN(answered.answerTime)) answered.answerTime = answered.time; // It left in one write.
+    if (Number.isNaN(answered.answerTime)) answered.answerTime = answered.time;
     if (this.log.info !== undefined) this.#logExchange(answered);
     try {
       const result: unknown = this.onExchange?.(answered);
