@@ -5627,7 +5627,7 @@ function whyNoHandlers({ message, stack }: Error): string {
 }
 
 /** The program's own log, for libraries too: `serve(handler, { log: new LineLog() })`. Lines, each with its
- * time and level, go to the standard error: all those of one turn of the event loop at once, and while
+ * local time and level, go to the standard error: all those of one turn of the event loop at once, and while
  * there are more, all those of some milliseconds. When nobody takes them, 1 MiB is kept. */
 export class LineLog implements Logger {
   /** The three methods of a {@linkcode Logger}, as far as the level lets them through. */
