@@ -52,6 +52,7 @@ import {
   type Runtime,
   RUNTIMES,
 } from "./tests/sockets.ts";
+import { STEPS } from "./tests/steps.ts";
 import { TYPES } from "./tests/types.ts";
 import { UNIX } from "./tests/unix.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
@@ -1636,7 +1637,18 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
-const FROM_OUTSIDE = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, UNIX, PACKAGE, TYPES, BROWSED];
+const FROM_OUTSIDE = [
+  EXAMPLES,
+  APPS,
+  FETCHED,
+  FRONTS,
+  PROXIED,
+  UNIX,
+  PACKAGE,
+  TYPES,
+  STEPS,
+  BROWSED,
+];
 const OTHERS = [...FROM_OUTSIDE, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {
