@@ -271,8 +271,8 @@ export const SCENARIOS: Scenario[] = [
     const help = await run(runtime, ["--help"]);
     assertEquals([help.code, help.log], [0, ""]);
     assertMatch(help.out, /^Usage: server\.ts \[options\]\n/);
-    // The README's table has the same flags and defaults.
-    const readme = await Deno.readTextFile("README.md");
+    // The table in docs/ has the same flags and defaults.
+    const readme = await Deno.readTextFile("docs/options.md");
     const rows = Array.from(
       readme.matchAll(/^\| `(--[a-z-]+)` +\| (?:`\w+`)? +\| `?([\w.]+)`? /gm),
     );
