@@ -30,6 +30,7 @@ import { CUT_OFF } from "./tests/cutoff.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { FETCHED } from "./tests/fetched.ts";
+import { FILES } from "./tests/files.ts";
 import { runCases, runHeads } from "./tests/fuzz.ts";
 import { FRONTS } from "./tests/fronts.ts";
 import { GREEDY } from "./tests/greedy.ts";
@@ -1636,7 +1637,18 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
-const FROM_OUTSIDE = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, UNIX, PACKAGE, TYPES, BROWSED];
+const FROM_OUTSIDE = [
+  EXAMPLES,
+  FILES,
+  APPS,
+  FETCHED,
+  FRONTS,
+  PROXIED,
+  UNIX,
+  PACKAGE,
+  TYPES,
+  BROWSED,
+];
 const OTHERS = [...FROM_OUTSIDE, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {

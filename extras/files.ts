@@ -16,7 +16,9 @@
  * @module
  */
 
-import { closeSync, constants, fstatSync, openSync, read, readSync, realpathSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import { closeSync, constants, existsSync, fstatSync } from "node:fs";
+import { openSync, read, readSync, realpathSync } from "node:fs";
 import { extname, join, sep } from "node:path";
 import type { HttpRequest, HttpResponse } from "../server.ts";
 
@@ -41,8 +43,9 @@ export interface FilesOptions {
 export type Coding = "br" | "gzip" | "zstd";
 
 const SUFFIXES: Record<Coding, string> = { br: ".br", gzip: ".gz", zstd: ".zst" };
-/** Bytes of a file or of a range that are read at once; of more, as many at a time. */
-const PIECE = 65536;
+/** Bytes of a file or of a range that are read at once; of more, as many at a time. Half as many cost
+ * half as much again on Deno. */
+const PIECE = 131072;
 /** Neither waits for somebody to write into a pipe, nor follows a link that was not there before. */
 const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
 /** Why a file is as good as not there: one that may not be read is not told of (9110 §15.5.4). */
@@ -260,7 +263,7 @@ class OpenFile {
       throw new Error(`${this.path} has changed since its size was told`);
     }
     while (from < to) {
-      const piece = new Uint8Array(Math.min(PIECE, to - from));
+      const piece = Buffer.allocUnsafeSlow(Math.min(PIECE, to - from));
       const count = await new Promise<number>((resolve, reject) => {
         const done = (error: unknown, count: number) => error ? reject(error) : resolve(count);
         read(file.#descriptor, piece, 0, piece.length, from, done);
@@ -291,6 +294,7 @@ function open(folder: string, path: string, coding?: Coding): OpenFile | HttpRes
 function openCoded(folder: string, path: string, original: OpenFile, codings: Coding[]) {
   const seconds = ({ time }: OpenFile) => Math.floor(time / 1000); // Some compressors keep no more.
   for (const coding of codings) {
+    if (!existsSync(join(folder, path + SUFFIXES[coding]))) continue; // cheaper than to find it missing
     const file = open(folder, path + SUFFIXES[coding], coding);
     if (!(file instanceof OpenFile)) continue;
     if (file.isFile && seconds(file) >= seconds(original)) return file;

@@ -50,7 +50,7 @@ export class Folder implements AsyncDisposable {
 }
 
 /** One request as it is written here: `fetch` would tidy up the path before it sends it. */
-async function ask(port: number, method: string, path: string, fields = "", body = "") {
+export async function ask(port: number, method: string, path: string, fields = "", body = "") {
   using client = await Client.connect(port);
   const length = method === "PUT" ? `Content-Length: ${body.length}\r\n` : "";
   await client.send(
@@ -62,7 +62,7 @@ async function ask(port: number, method: string, path: string, fields = "", body
 }
 
 /** Tries again until it holds, for what happens soon. */
-async function soon(check: () => Promise<boolean>): Promise<void> {
+export async function soon(check: () => Promise<boolean>): Promise<void> {
   for (let i = 0; i < 100; i++) {
     if (await check()) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
