@@ -156,15 +156,21 @@ export const PACKAGE: Scenario[] = [
     assertMatch(printed, /Dry run complete$/);
     assert(!/warning/i.test(printed), printed);
     const { publish: { include }, exports } = JSON.parse(await Deno.readTextFile("deno.json"));
-    const files = Array.from(printed.matchAll(/^ +file:.*\/([^/]+) \(.*\)$/gm), ([, name]) => name);
+    const here = new URL("../", import.meta.url).href;
+    const files = Array.from(printed.matchAll(/^ +(file:.*) \(.*\)$/gm), ([, url]) => {
+      return url.slice(here.length);
+    });
     assertEquals(files.sort(), include.toSorted());
     // Of a file that is imported as text, `deno publish` does not notice that it is missing.
-    const needed = Object.values<string>(exports);
+    const needed = Object.values<string>(exports).map((path) => path.slice("./".length));
     for (const name of files.filter((name) => name.endsWith(".ts"))) {
       const code = await Deno.readTextFile(name);
-      needed.push(...Array.from(code.matchAll(/(?:from |import\()"(\..*?)"/g), ([, path]) => path));
+      const imports = code.matchAll(/^import.* from "(\..*?)"|import\("(\..*?)"\)/gm);
+      for (const [, at, later] of imports) {
+        needed.push(new URL(at ?? later, here + name).href.slice(here.length));
+      }
     }
-    assert(needed.includes("./index.html"), `${needed}`);
-    for (const path of needed) assert(files.includes(path.slice("./".length)), path);
+    assert(needed.includes("index.html"), `${needed}`);
+    for (const path of needed) assert(files.includes(path), path);
   }, { only: "Deno" }],
 ];
