@@ -8,9 +8,8 @@
  * ```
  *
  * Of `server.ts` it needs no more than types. Deno needs `--allow-read=public`. Names are looked up and
- * small files read synchronously, as nginx does it, which is for local disks: others wait meanwhile.
- * Larger files are read piece by piece, no faster than the client takes them.
- *
+ * small files read synchronously, as nginx does it: on a slow disk all wait for that. Larger files are
+ * read piece by piece, no faster than the client takes them.
  * "9110" in the comments is RFC 9110 (HTTP Semantics).
  *
  * @module
@@ -43,8 +42,7 @@ export interface FilesOptions {
 export type Coding = "br" | "gzip" | "zstd";
 
 const SUFFIXES: Record<Coding, string> = { br: ".br", gzip: ".gz", zstd: ".zst" };
-/** Bytes of a file or of a range that are read at once; of more, as many at a time. Half as many cost
- * half as much again on Deno. */
+/** Bytes of a file or of a range that are read at once; of more, as many at a time. */
 const PIECE = 131072;
 /** Neither waits for somebody to write into a pipe, nor follows a link that was not there before. */
 const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
@@ -104,7 +102,6 @@ export function files(
     throw new RangeError("prefix must begin with a slash, and end without one");
   }
   const folder = folderOf(root);
-
   return (request) => {
     const { method, headers } = request;
     if (method !== "GET" && method !== "HEAD") return NOT_ALLOWED;
@@ -156,7 +153,7 @@ export function files(
     const length = to - from;
     if (method === "HEAD" || length > PIECE || CONDITIONS.some((name) => headers.has(name))) {
       fields["Content-Length"] = `${length}`;
-      return { ...answer, body: length > 0 ? file.pieces(from, to) : "" };
+      return { ...answer, body: file.pieces(from, to) };
     }
     const body = file.read(from, to);
     return body.length < length ? UNAVAILABLE : { ...answer, body };
@@ -187,11 +184,10 @@ function namesOf(path: string, isSite: boolean): string[] | HttpResponse {
   }
   if (names.at(-1) === "") names[names.length - 1] = "index.html";
   const isHidden = (name: string, at: number) =>
+    // It is "..", or such as .git.
     name.startsWith(".") && !(name === ".well-known" && at === 0 && isSite && names.length > 1);
-  const isBad = (name: string, at: number) =>
-    // A dot in front is "..", or hides a file such as .git.
-    name === "" || /[/\\\0]/.test(name) || isHidden(name, at);
-  return names.some(isBad) ? NOT_FOUND : names;
+  const isBad = (name: string) => name === "" || /[/\\\0]/.test(name);
+  return names.some(isBad) || names.some(isHidden) ? NOT_FOUND : names;
 }
 
 /** The codings that are wanted, the most wanted first, and of those wanted alike in the order of `own`
@@ -222,7 +218,6 @@ function rangeOf(range: string | null, size: number): [from: number, to: number]
 
 /** A file that is open, and what is to be known of it, which holds for no other. */
 class OpenFile {
-  /** Where it really is. */
   readonly path: string;
   readonly coding: Coding | "";
   readonly isFile: boolean;
@@ -280,8 +275,8 @@ class OpenFile {
 function open(folder: string, path: string, coding?: Coding): OpenFile | HttpResponse {
   try {
     const real = realpathSync(join(folder, path));
-    const isInside = join(real, sep).startsWith(join(folder, sep));
-    return isInside ? new OpenFile(real, coding) : NOT_FOUND;
+    if (!join(real, sep).startsWith(join(folder, sep))) return NOT_FOUND;
+    return new OpenFile(real, coding);
   } catch (error) {
     const { name, code = "" } = error as Error & { code?: string };
     if (/^(EMFILE|ENFILE)$/.test(code)) return UNAVAILABLE; // There are no descriptors left.
