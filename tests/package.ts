@@ -97,6 +97,16 @@ export const PACKAGE: Scenario[] = [
     assertEquals(await ask(server.port, "/none"), [404, "404 Not Found"]);
   }],
 
+  ["the README's example of files", async (runtime) => {
+    await using folder = await Folder.create();
+    await shell('cp -r extras "$1"; mkdir "$1/public"; echo hi > "$1/public/a.txt"', folder.path);
+    const args = runtime.name === "Deno" ? [...runtime.args, "--allow-read=public"] : [];
+    const example = await readmeExample("Files");
+    await using server = await start({ ...runtime, args }, folder, example);
+    assertEquals(await ask(server.port, "/a.txt"), [200, "hi\n"]);
+    assertEquals(await ask(server.port, "/main.ts"), [404, "404 Not Found"]);
+  }],
+
   ["the README's example of what a service needs besides", async (runtime) => {
     await using folder = await Folder.create();
     const example = await readmeExample("What a service needs besides");
