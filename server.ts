@@ -3712,10 +3712,11 @@ function upgradeRefusal({ protocol }: Reply, request: IncomingRequest): HttpResp
   return request.content.complete ? undefined : errorReply(400, "An upgrade with content");
 }
 
-/** Applies preconditions and a range to a 200, in the order of 9110 §13.2.2. */
+/** Applies preconditions to a 200 or 206, and a range to a 200, in the order of 9110 §13.2.2. */
 function applyConditions(reply: Reply, request: HttpRequest): Reply {
   const { method, headers } = request;
-  if (reply.status !== 200 || (method !== "GET" && method !== "HEAD")) return reply;
+  if (reply.status !== 200 && reply.status !== 206) return reply; // 9110 §13.2.1
+  if (method !== "GET" && method !== "HEAD") return reply;
   const { etag, lastModified } = reply;
   const modified = lastModified === undefined ? NaN : parseDate(lastModified);
   if (etag !== undefined || !Number.isNaN(modified)) {
@@ -3732,7 +3733,7 @@ function applyConditions(reply: Reply, request: HttpRequest): Reply {
       : modified <= parseDate(headers.get("if-modified-since"));
     if (unchanged) return notModified(reply);
   }
-  const range = method === "GET" ? headers.get("range") : null;
+  const range = method === "GET" && reply.status === 200 ? headers.get("range") : null;
   return range === null ? reply : applyRange(reply, range, headers.get("if-range"), modified);
 }
 

@@ -30,6 +30,7 @@ import { CUT_OFF } from "./tests/cutoff.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { FETCHED } from "./tests/fetched.ts";
+import { FILES } from "./tests/files.ts";
 import { runCases, runHeads } from "./tests/fuzz.ts";
 import { FRONTS } from "./tests/fronts.ts";
 import { GREEDY } from "./tests/greedy.ts";
@@ -1639,6 +1640,7 @@ const RUN = isGranted("run") && isGranted("net");
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
 const FROM_OUTSIDE = [
   EXAMPLES,
+  FILES,
   APPS,
   FETCHED,
   FRONTS,

@@ -126,6 +126,16 @@ export const PACKAGE: Scenario[] = [
     assertEquals(await ask(server.port, "/none"), [404, "404 Not Found"]);
   }],
 
+  ["the example of files", async (runtime) => {
+    await using folder = await Folder.create();
+    await shell('cp -r extras "$1"; mkdir "$1/public"; echo hi > "$1/public/a.txt"', folder.path);
+    const args = runtime.name === "Deno" ? [...runtime.args, "--allow-read=public"] : [];
+    const example = await exampleIn("docs/companions.md", "Files");
+    await using server = await start({ ...runtime, args }, folder, example);
+    assertEquals(await ask(server.port, "/a.txt"), [200, "hi\n"]);
+    assertEquals(await ask(server.port, "/main.ts"), [404, "404 Not Found"]);
+  }],
+
   ["the example of what a service needs besides", async (runtime) => {
     await using folder = await Folder.create();
     const example = await exampleIn("docs/library.md", "What a service needs besides");
@@ -185,15 +195,21 @@ export const PACKAGE: Scenario[] = [
     assertMatch(printed, /Dry run complete$/);
     assert(!/warning/i.test(printed), printed);
     const { publish: { include }, exports } = JSON.parse(await Deno.readTextFile("deno.json"));
-    const files = Array.from(printed.matchAll(/^ +file:.*\/([^/]+) \(.*\)$/gm), ([, name]) => name);
+    const here = new URL("../", import.meta.url).href;
+    const files = Array.from(printed.matchAll(/^ +(file:.*) \(.*\)$/gm), ([, url]) => {
+      return url.slice(here.length);
+    });
     assertEquals(files.sort(), include.toSorted());
     // Of a file that is imported as text, `deno publish` does not notice that it is missing.
-    const needed = Object.values<string>(exports);
+    const needed = Object.values<string>(exports).map((path) => path.slice("./".length));
     for (const name of files.filter((name) => name.endsWith(".ts"))) {
       const code = await Deno.readTextFile(name);
-      needed.push(...Array.from(code.matchAll(/(?:from |import\()"(\..*?)"/g), ([, path]) => path));
+      const imports = code.matchAll(/^import.* from "(\..*?)"|import\("(\..*?)"\)/gm);
+      for (const [, at, later] of imports) {
+        needed.push(new URL(at ?? later, here + name).href.slice(here.length));
+      }
     }
-    assert(needed.includes("./index.html"), `${needed}`);
-    for (const path of needed) assert(files.includes(path.slice("./".length)), path);
+    assert(needed.includes("index.html"), `${needed}`);
+    for (const path of needed) assert(files.includes(path), path);
   }, { only: "Deno" }],
 ];
