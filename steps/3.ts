@@ -49,7 +49,7 @@ async function answer({ method, path, headers, body }: Request): Promise<Answer>
       case "/":
         return ["200 OK", "Hello\n"];
       case "/slow": // as if a database took its time
-        await new Promise((resolve) => setTimeout(resolve, 3000));
+        await new Promise((resolve) => setTimeout(resolve, 5000));
         return ["200 OK", "At last\n"];
       default:
         return ["404 Not Found", "404 Not Found\n"];

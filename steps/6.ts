@@ -5,8 +5,7 @@ import process from "node:process";
 import { type Connection, listen, writeAll } from "../server.ts";
 
 const MAX_CONNECTIONS = 3;
-const MAX_HEAD = 16384; // bytes
-const MAX_BODY = 1048576;
+const MAX_HEAD = 16384, MAX_BODY = 1048576; // bytes
 const IDLE_TIME = 3000; // milliseconds that a client may take to send or take something
 
 const decoder = new TextDecoder();
@@ -38,7 +37,7 @@ class Semaphore {
 /** A request that is refused: the message is the status that says why. */
 class Refusal extends Error {}
 
-/** Waits for a client, but not for ever: then its connection is closed, and whatever waits rejects. */
+/** Waits for a client, but not for ever: then its connection is closed, and what waits is rejected. */
 async function inTime<T>(connection: Connection, work: T | Promise<T>): Promise<T> {
   const timer = setTimeout(() => connection.close(), IDLE_TIME);
   try {
@@ -64,10 +63,10 @@ class Reader {
   }
   async next(): Promise<Request> {
     let end: number;
-    while ((end = this.#bytes.indexOf("\r\n\r\n")) < 0) {
-      if (this.#bytes.length > MAX_HEAD) throw new Refusal("431 Request Header Fields Too Large");
+    while ((end = this.#bytes.indexOf("\r\n\r\n")) < 0 && this.#bytes.length <= MAX_HEAD) {
       await this.#readMore();
     }
+    if (end < 0 || end > MAX_HEAD) throw new Refusal("431 Request Header Fields Too Large");
     const [requestLine = "", ...fields] = this.#bytes.toString("latin1", 0, end).split("\r\n");
     const [method = "", path = ""] = requestLine.split(" ");
     const headers = new Map<string, string>();
@@ -90,10 +89,10 @@ async function answer({ method, path, headers, body }: Request): Promise<Answer>
       case "/":
         return ["200 OK", "Hello\n"];
       case "/slow": // as if a database took its time
-        await new Promise((resolve) => setTimeout(resolve, 3000));
+        await new Promise((resolve) => setTimeout(resolve, 5000));
         return ["200 OK", "At last\n"];
       case "/compute": // takes the processor for as long, and gives it to nobody
-        for (const start = Date.now(); Date.now() - start < 3000;);
+        for (const start = Date.now(); Date.now() - start < 5000;);
         return ["200 OK", "Done\n"];
       default:
         return ["404 Not Found", "404 Not Found\n"];
@@ -126,9 +125,10 @@ async function serve(connection: Connection): Promise<void> {
     const { message } = error as Error;
     log(message);
     if (error instanceof Refusal) await send(connection, [message, message]).catch(() => {});
+  } finally {
+    connection.close();
+    permits.release();
   }
-  connection.close();
-  permits.release();
 }
 
 const permits = new Semaphore();

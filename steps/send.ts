@@ -66,7 +66,9 @@ for (const [i, piece] of pieces.entries()) {
   const times = i === pieces.length - 1 ? Number(values.times) : 1;
   show(times > 1 ? `> ${times} times` : ">", bytesOf(piece));
   for (let sent = 0; sent < times && end === ""; sent++) {
-    if (!socket.write(bytesOf(piece))) await Promise.race([once(socket, "drain"), pause(2000)]);
+    if (!socket.write(bytesOf(piece))) {
+      await Promise.race([once(socket, "drain").catch(() => {}), pause(2000)]);
+    }
   }
 }
 await pause(100);
