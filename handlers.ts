@@ -227,9 +227,9 @@ function readPlan(plan: unknown): Plan {
     if (typeof value === "number" && value >= least && value <= most) return value;
     throw new HttpError(400, `Invalid plan: ${name} must be a number from ${least} to ${most}`);
   };
-  const list = (value: unknown, name: string, most: number): unknown[] => {
-    if (Array.isArray(value) && value.length > 0 && value.length <= most) return value;
-    throw new HttpError(400, `Invalid plan: ${name} must be a list of 1 to ${most}`);
+  const list = (value: unknown, name: string, least: number, most: number): unknown[] => {
+    if (Array.isArray(value) && value.length >= least && value.length <= most) return value;
+    throw new HttpError(400, `Invalid plan: ${name} must be a list of ${least} to ${most}`);
   };
   const permits = number("permits", MAX_CLIENTS, 1, MAX_CLIENTS);
   if (permits % 1 !== 0) throw new HttpError(400, "Invalid plan: permits must be a whole number");
@@ -237,8 +237,8 @@ function readPlan(plan: unknown): Plan {
     permits,
     delay: number("delay", 0, 0, 1),
     idleTimeout: number("idleTimeout", 1, 0.1, 2),
-    connections: list(given.connections, "connections", MAX_CLIENTS).map((client) => {
-      const pieces = list(client, "a connection", MAX_PIECES);
+    connections: list(given.connections, "connections", 1, MAX_CLIENTS).map((client) => {
+      const pieces = list(client, "a connection", 0, MAX_PIECES);
       if (pieces.every((piece) => typeof piece === "string" && /^[\0-\xff]+$/.test(piece))) {
         const bytes = pieces.map((piece) =>
           Uint8Array.from(piece as string, (c) => c.charCodeAt(0))
@@ -284,8 +284,9 @@ class Lab implements Listener {
       return application(request);
     };
     const info = (line: string) => {
-      const [, client, text] = /^lab:(\d) (.*)/.exec(line) ?? [];
-      if (text !== undefined) this.#tell({ event: "log", connection: Number(client), text });
+      const [said, client] = /(?:^| \(from )lab:(\d)[ )]/.exec(line) ?? [];
+      if (said === undefined) return;
+      this.#tell({ event: "log", connection: Number(client), text: line.replace(said, "") });
     };
     this.#server = serveOn(this, held, { maxConnections: permits, idleTimeout, log: { info } });
     clients.forEach((client, i) =>
