@@ -158,20 +158,10 @@ function indentation(value: unknown, depth = 0): number {
 
 // ── The lab ──────────────────────────────────────────────────────────────────────────────────
 
-/** What is to be tried out: a server with these options, and clients, each with what it sends. */
-interface Plan {
-  permits: number;
-  /** Seconds that each request is held. */
-  delay: number;
-  idleTimeout: number;
-  connections: Uint8Array[][];
-}
-
-/** What happened in a lab; `lab` adds at how many milliseconds. */
+/** What happened to which of a lab's clients, which are counted from 1. */
 interface LabEvent {
-  event: "sent" | "permit" | "received" | "closed" | "log" | "cut off";
-  /** Counted from 1. */
-  connection?: number;
+  event: "permit" | "sent" | "received" | "log" | "closed" | "cut off";
+  client?: number;
   /** Bytes that were sent or received. */
   size?: number;
   /** The first of them, one character each; or what explains the event. */
@@ -179,7 +169,7 @@ interface LabEvent {
 }
 type Tell = (event: LabEvent) => void;
 
-/** Labs at a time, milliseconds that each may take, and about how many characters it may tell. */
+/** Labs at a time, milliseconds that each may take, about how many characters it may tell. */
 const MAX_LABS = 4, LAB_TIME = 6000, LAB_SIZE = 65536;
 /** Clients in a lab, pieces that each sends, bytes in all of these. */
 const MAX_CLIENTS = 6, MAX_PIECES = 8, MAX_SENT = 4096;
@@ -212,73 +202,77 @@ async function lab(request: HttpRequest): Promise<HttpResponse> {
     throw new HttpError(415, "A plan is application/json");
   }
   const plan = readPlan(await request.json());
-  if (Lab.running >= MAX_LABS) {
+  if (Lab.running === MAX_LABS) {
     return fixed(503, TEXT, "503 Service Unavailable: Too many labs", { "Retry-After": "2" });
   }
   const { events, stop } = new Lab(plan);
-  request.stopping.addEventListener("abort", stop, { once: true });
+  request.stopping.addEventListener("abort", stop);
   return { headers: { "Content-Type": "application/x-ndjson", ...NOSNIFF }, body: events };
 }
 
-function readPlan(plan: unknown): Plan {
-  const given = Object(plan);
-  const number = (name: string, otherwise: number, least: number, most: number): number => {
-    const value = given[name] ?? otherwise;
-    if (typeof value === "number" && value >= least && value <= most) return value;
-    throw new HttpError(400, `Invalid plan: ${name} must be a number from ${least} to ${most}`);
+/** A plan is a server's options, the seconds that it holds each request, and what each client sends, in
+ * pieces: texts of one character a byte. */
+function readPlan(plan: unknown) {
+  const { permits = MAX_CLIENTS, delay = 0, idleTimeout = 1, clients } = Object(plan);
+  const check = (isSound: boolean, rule: string) => {
+    if (!isSound) throw new HttpError(400, `Invalid plan: ${rule}`);
   };
-  const list = (value: unknown, name: string, least: number, most: number): unknown[] => {
-    if (Array.isArray(value) && value.length >= least && value.length <= most) return value;
-    throw new HttpError(400, `Invalid plan: ${name} must be a list of ${least} to ${most}`);
-  };
-  const permits = number("permits", MAX_CLIENTS, 1, MAX_CLIENTS);
-  if (permits % 1 !== 0) throw new HttpError(400, "Invalid plan: permits must be a whole number");
-  return {
-    permits,
-    delay: number("delay", 0, 0, 1),
-    idleTimeout: number("idleTimeout", 1, 0.1, 2),
-    connections: list(given.connections, "connections", 1, MAX_CLIENTS).map((client) => {
-      const pieces = list(client, "a connection", 0, MAX_PIECES);
-      if (pieces.every((piece) => typeof piece === "string" && /^[\0-\xff]+$/.test(piece))) {
-        const bytes = pieces.map((piece) =>
-          Uint8Array.from(piece as string, (c) => c.charCodeAt(0))
-        );
-        if (bytes.reduce((sum, { length }) => sum + length, 0) <= MAX_SENT) return bytes;
-      }
-      throw new HttpError(
-        400,
-        `Invalid plan: a connection sends texts of one character a byte, up to ${MAX_SENT} bytes`,
-      );
-    }),
+  const isWithin = (value: unknown, least: number, most: number) =>
+    typeof value === "number" && value >= least && value <= most;
+  const isPieces = (value: unknown) =>
+    Array.isArray(value) && value.length <= MAX_PIECES &&
+    value.every((piece) => typeof piece === "string" && /^[\0-\xff]+$/.test(piece)) &&
+    value.join("").length <= MAX_SENT;
+  check(
+    isWithin(permits, 1, MAX_CLIENTS) && permits % 1 === 0,
+    `permits is a whole number from 1 to ${MAX_CLIENTS}`,
+  );
+  check(isWithin(delay, 0, 1), "delay is seconds from 0 to 1");
+  check(isWithin(idleTimeout, 0.1, 2), "idleTimeout is seconds from 0.1 to 2");
+  check(
+    Array.isArray(clients) && isWithin(clients.length, 1, MAX_CLIENTS),
+    `clients is a list of 1 to ${MAX_CLIENTS}`,
+  );
+  check(
+    clients.every(isPieces),
+    `a client is a list of up to ${MAX_PIECES} texts, one character a byte, ${MAX_SENT} in all`,
+  );
+  return { permits, delay, idleTimeout, clients } as {
+    permits: number;
+    delay: number;
+    idleTimeout: number;
+    clients: string[][];
   };
 }
 
-/** A server of its own for some clients in memory: all of it is that of server.ts, but the sockets. */
+/** A server with some clients, which has none of server.ts replaced but the sockets: those are memory. */
 class Lab implements Listener {
   static running = 0;
   readonly addr = { hostname: "lab", port: 0 };
   readonly events: ReadableStream<Uint8Array>;
-  /** Ends it before its time. */
-  readonly stop = (): Promise<void> => this.#finished ??= this.#finish();
-  #finished: Promise<void> | undefined;
+  readonly stop = (): Promise<void> => this.#stopped ??= this.#stop();
+  #stopped: Promise<void> | undefined;
   #controller!: ReadableStreamDefaultController<Uint8Array>;
-  readonly #begun = performance.now();
-  readonly #timers: ReturnType<typeof setTimeout>[] = [];
+  readonly #server;
   readonly #waiting: LabConnection[];
   readonly #closed = Promise.withResolvers<null>();
-  readonly #server;
+  readonly #timers: ReturnType<typeof setTimeout>[] = [];
+  readonly #begun = performance.now();
   #open: number;
   #room = LAB_SIZE;
 
-  constructor({ permits, delay, idleTimeout, connections }: Plan) {
+  constructor({ permits, delay, idleTimeout, clients }: ReturnType<typeof readPlan>) {
     Lab.running++;
     this.events = new ReadableStream({
       start: (controller) => void (this.#controller = controller),
       cancel: this.stop,
     });
-    const clients = connections.map((_, i) => new LabConnection(i + 1, this.#tell));
     this.#open = clients.length;
-    this.#waiting = [...clients];
+    this.#waiting = clients.map((pieces, i) => {
+      const connection = new LabConnection(i + 1, this.#tell);
+      pieces.forEach((piece, j) => this.#after(PIECE_PAUSE * j, () => connection.send(piece)));
+      return connection;
+    });
     const held = async (request: HttpRequest) => {
       if (delay > 0) await new Promise<void>((resolve) => this.#after(1000 * delay, resolve));
       return application(request);
@@ -286,12 +280,9 @@ class Lab implements Listener {
     const info = (line: string) => {
       const [said, client] = /(?:^| \(from )lab:(\d)[ )]/.exec(line) ?? [];
       if (said === undefined) return;
-      this.#tell({ event: "log", connection: Number(client), text: line.replace(said, "") });
+      this.#tell({ event: "log", client: Number(client), text: line.replace(said, "") });
     };
     this.#server = serveOn(this, held, { maxConnections: permits, idleTimeout, log: { info } });
-    clients.forEach((client, i) =>
-      connections[i]!.forEach((piece, j) => this.#after(PIECE_PAUSE * j, () => client.send(piece)))
-    );
     this.#after(LAB_TIME, () => this.#cutOff(`${LAB_TIME / 1000} seconds are over`));
   }
   accept(): Promise<Connection | null> {
@@ -304,18 +295,18 @@ class Lab implements Listener {
     this.#timers.push(setTimeout(run, milliseconds));
   }
   #tell: Tell = (event) => {
-    if (this.#finished !== undefined) return;
+    if (this.#stopped !== undefined) return;
     const line = JSON.stringify({ at: Math.round(performance.now() - this.#begun), ...event });
     this.#controller.enqueue(encoder.encode(line + "\n"));
     this.#room -= line.length;
     if (event.event === "closed" && --this.#open === 0) void this.stop();
-    else if (this.#room < 0 && event.event !== "cut off") this.#cutOff("there is more than fits");
+    else if (this.#room < 0 && event.event !== "cut off") this.#cutOff("more than can be told");
   };
   #cutOff(text: string): void {
     this.#tell({ event: "cut off", text });
     void this.stop();
   }
-  async #finish(): Promise<void> {
+  async #stop(): Promise<void> {
     for (const timer of this.#timers) clearTimeout(timer);
     await this.#server.shutdown(0);
     Lab.running--;
@@ -330,50 +321,42 @@ class LabConnection implements Connection {
   readonly remoteAddress = "lab";
   readonly remotePort: number;
   readonly #tell: Tell;
-  readonly #pieces: Uint8Array[] = [];
+  readonly #unread: number[] = [];
   #wake = () => {};
   #isServed = false;
   #isOpen = true;
 
-  constructor(number: number, tell: Tell) {
-    this.remotePort = number;
-    this.#tell = tell;
+  constructor(client: number, tell: Tell) {
+    this.remotePort = client;
+    this.#tell = (event) => tell({ client, ...event });
   }
-  send(piece: Uint8Array): void {
+  send(text: string): void {
     if (!this.#isOpen) return;
-    this.#tellBytes("sent", piece);
-    this.#pieces.push(piece);
+    this.#tell({ event: "sent", size: text.length, text });
+    this.#unread.push(...Array.from(text, (char) => char.charCodeAt(0)));
     this.#wake();
   }
   async read(buffer: Uint8Array): Promise<number | null> {
-    if (!this.#isServed) this.#tell({ event: "permit", connection: this.remotePort });
+    if (!this.#isServed) this.#tell({ event: "permit" });
     this.#isServed = true;
-    while (this.#isOpen && this.#pieces.length === 0) {
+    while (this.#isOpen && this.#unread.length === 0) {
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
-    const piece = this.#pieces.shift();
-    if (piece === undefined) return null;
-    const count = Math.min(piece.length, buffer.length);
-    buffer.set(piece.subarray(0, count));
-    if (count < piece.length) this.#pieces.unshift(piece.subarray(count));
-    return count;
+    const bytes = this.#unread.splice(0, buffer.length);
+    buffer.set(bytes);
+    return bytes.length || null;
   }
   write(bytes: Uint8Array): number {
-    if (!this.#isOpen) throw new Error("closed");
-    this.#tellBytes("received", bytes);
+    const text = String.fromCharCode(...bytes.subarray(0, MAX_SHOWN));
+    this.#tell({ event: "received", size: bytes.length, text });
     return bytes.length;
   }
   closeWrite(): void {
     this.close();
   }
   close(): void {
-    if (!this.#isOpen) return;
+    if (this.#isOpen) this.#tell({ event: "closed" });
     this.#isOpen = false;
-    this.#tell({ event: "closed", connection: this.remotePort });
     this.#wake();
-  }
-  #tellBytes(event: "sent" | "received", bytes: Uint8Array): void {
-    const text = String.fromCharCode(...bytes.subarray(0, MAX_SHOWN));
-    this.#tell({ event, connection: this.remotePort, size: bytes.length, text });
   }
 }
