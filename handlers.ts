@@ -273,8 +273,8 @@ class Lab implements Listener {
       pieces.forEach((piece, j) => this.#after(PIECE_PAUSE * j, () => connection.send(piece)));
       return connection;
     });
-    const held = async (request: HttpRequest) => {
-      if (delay > 0) await new Promise<void>((resolve) => this.#after(1000 * delay, resolve));
+    const delayed = async (request: HttpRequest) => {
+      await new Promise<void>((resolve) => this.#after(1000 * delay, resolve));
       return application(request);
     };
     const info = (line: string) => {
@@ -282,7 +282,8 @@ class Lab implements Listener {
       if (said === undefined) return;
       this.#tell({ event: "log", client: Number(client), text: line.replace(said, "") });
     };
-    this.#server = serveOn(this, held, { maxConnections: permits, idleTimeout, log: { info } });
+    const options = { maxConnections: permits, idleTimeout, log: { info } };
+    this.#server = serveOn(this, delay > 0 ? delayed : application, options);
     this.#after(LAB_TIME, () => this.#cutOff(`${LAB_TIME / 1000} seconds are over`));
   }
   accept(): Promise<Connection | null> {

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { handler as application } from "../handlers.ts";
 import { FakeClock } from "./clock.ts";
+import { bytesOf } from "./memory.ts";
 import { parseResponses, type Received } from "./responses.ts";
 import { Client, exchange, Process, type Scenario } from "./sockets.ts";
 import { ask, get, pause, post, start, stop } from "./tools.ts";
@@ -40,7 +41,8 @@ async function askFrom(address: string, request: string): Promise<Received> {
   const [answer] = parseResponses(client.text, [request.split(" ")[0]], client.ended);
   return answer;
 }
-function linesOf(body: string): Told[] {
+function linesOf(bytes: string): Told[] {
+  const body = new TextDecoder().decode(bytesOf(bytes));
   assert(body.endsWith("\n"), body);
   return body.split("\n").slice(0, -1).map((line) => JSON.parse(line));
 }
