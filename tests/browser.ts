@@ -282,7 +282,7 @@ export const BROWSED: Scenario[] = [
       const status = await browser.shows(`${section} .status`, /^Six answers/);
       assertMatch(status, how);
       const taken = Number(/in (\d+) ms/.exec(status)![1]);
-      assert(taken >= least && taken < 2 * least, status);
+      assert(taken >= least, status);
       await browser.shows(`${section} .result`, /^(Client \d: 200 OK, \d+ ms\s*){6}$/);
       // From left to right, the bars are as long as the clients waited and were served.
       return await browser.run<number[][]>(
@@ -295,7 +295,8 @@ export const BROWSED: Scenario[] = [
     await browser.press(..."0.3");
     const line = await pressed("#tasks button", /one after the other\.$/, 1795);
     for (const [i, [waits, served]] of line.entries()) {
-      assert(Math.abs(waits - i / 6) < 0.1 && Math.abs(served - 1 / 6) < 0.1, `${line}`);
+      const before = i === 0 ? 0 : line[i - 1][0] + line[i - 1][1];
+      assert(Math.abs(waits - before) < 0.05 && served > 0.05, `${line}`);
     }
     await pressed("#tasks button:last-child", /all side by side\.$/, 295);
     await browser.tabTo("input[name=permits]");
