@@ -178,9 +178,18 @@ const PIECE_PAUSE = 400;
 /** Bytes that are shown of what a client receives at a time. */
 const MAX_SHOWN = 2048;
 
-const NOT_HERE = "The lab is for clients on the server's own machine, unless it runs with --delay";
+const NOT_HERE =
+  "The lab is for clients on this machine, unless the server is started with --delay";
 const isOpenToAll = process.argv.some((argument) => /^--delay(=|$)/.test(argument));
 const COMMAND = process.versions["bun"] ? "bun server.ts" : "deno run --allow-net server.ts";
+
+/** What GET tells: how this server is started, and why this client can have no lab. */
+const [OFFER, NO_OFFER] = [undefined, NOT_HERE].map((refusal) =>
+  fixed(200, "application/json", JSON.stringify({ command: COMMAND, refusal }), {
+    "Cache-Control": "no-store",
+  })
+) as [HttpResponse, HttpResponse];
+const TOO_MANY = fixed(503, TEXT, "503 Service Unavailable: Too many labs", { "Retry-After": "2" });
 
 /** Whether a client is on this machine. A proxy is, whoever it speaks for: most add such a field. */
 function isLocal({ remoteAddress, headers }: HttpRequest): boolean {
@@ -188,25 +197,21 @@ function isLocal({ remoteAddress, headers }: HttpRequest): boolean {
     !["Forwarded", "Via", "X-Forwarded-For", "X-Real-IP"].some((name) => headers.has(name));
 }
 
-/** GET tells the command that starts this server, and whether it has a lab for this client; POST takes
- * a plan, and tells what happens as it happens, in lines of JSON. */
+/** GET tells whether there is a lab for this client; POST takes a plan, and tells what happens as it
+ * happens, in lines of JSON. */
 async function lab(request: HttpRequest): Promise<HttpResponse> {
   const isOpen = isOpenToAll || isLocal(request);
-  if (request.method.toUpperCase() !== "POST") {
-    const body = JSON.stringify({ command: COMMAND, refusal: isOpen ? undefined : NOT_HERE });
-    return fixed(200, "application/json", body, { "Cache-Control": "no-store" });
-  }
+  if (request.method.toUpperCase() !== "POST") return isOpen ? OFFER : NO_OFFER;
   if (!isOpen) throw new HttpError(403, NOT_HERE);
   // A page of another origin can't send this type: its browser would have to ask first.
   if (!isJson(request.headers.get("Content-Type") ?? "")) {
     throw new HttpError(415, "A plan is application/json");
   }
   const plan = readPlan(await request.json());
-  if (Lab.running === MAX_LABS) {
-    return fixed(503, TEXT, "503 Service Unavailable: Too many labs", { "Retry-After": "2" });
-  }
+  if (Lab.running === MAX_LABS) return TOO_MANY;
   const { events, stop } = new Lab(plan);
-  request.stopping.addEventListener("abort", stop);
+  // A client that has only ended its side looks the same as one that left; so both end their lab.
+  for (const end of [request.signal, request.stopping]) end.addEventListener("abort", stop);
   return { headers: { "Content-Type": "application/x-ndjson", ...NOSNIFF }, body: events };
 }
 
@@ -245,7 +250,7 @@ function readPlan(plan: unknown) {
   };
 }
 
-/** A server with some clients, which has none of server.ts replaced but the sockets: those are memory. */
+/** A server and its clients. All of it is as in server.ts but the sockets, which are memory. */
 class Lab implements Listener {
   static running = 0;
   readonly addr = { hostname: "lab", port: 0 };
@@ -338,7 +343,7 @@ class LabConnection implements Connection {
     this.#wake();
   }
   async read(buffer: Uint8Array): Promise<number | null> {
-    if (!this.#isServed) this.#tell({ event: "permit" });
+    if (!this.#isServed) this.#tell({ event: "permit" }); // A server reads as soon as there is one.
     this.#isServed = true;
     while (this.#isOpen && this.#unread.length === 0) {
       await new Promise<void>((resolve) => this.#wake = resolve);

@@ -380,7 +380,7 @@ export const BROWSED: Scenario[] = [
     for (const section of ["#tasks", "#pool", "#keep", "#refuse"]) {
       await browser.shows(
         `${section} .status`,
-        /^The lab is for clients on the server's own machine/,
+        /^The lab is for clients on this machine, unless/,
       );
     }
     assertEquals(await browser.run("return document.querySelectorAll('button:enabled').length"), 3);
