@@ -35,6 +35,7 @@ import { runCases, runHeads } from "./tests/fuzz.ts";
 import { FRONTS } from "./tests/fronts.ts";
 import { GREEDY } from "./tests/greedy.ts";
 import { HOSTILE } from "./tests/hostile.ts";
+import { LAB } from "./tests/lab.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import "./tests/mended.ts";
 import "./tests/trusted.ts";
@@ -1651,6 +1652,7 @@ const FROM_OUTSIDE = [
   STEPS,
   BROWSED,
 ];
+const FROM_OUTSIDE = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, UNIX, PACKAGE, TYPES, BROWSED, LAB];
 const OTHERS = [...FROM_OUTSIDE, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {
