@@ -526,14 +526,4 @@ ask("POST", "/", body=b"x" * 3000000)
     const port = await hello.printed(/Listening at PORT (\d+)/);
     assertEquals(await (await fetch(`http://127.0.0.1:${port}/you`)).text(), "Hello, /you\n");
   }, { plain: true }],
-
-  ["examples/hardcoded.ts", async (runtime) => {
-    await using hardcoded = Process.spawn(runtime, "examples/hardcoded.ts", ["0"]);
-    using client = await Client.connect(Number(await hardcoded.printed(/Listening at PORT (\d+)/)));
-    for (const text of ["anything", "GET / HTTP/1.1\r\n\r\n"]) {
-      client.received = "";
-      await client.send(text);
-      assertEquals(await client.until(/client$/), "Data is received from the client");
-    }
-  }, { plain: true }],
 ];

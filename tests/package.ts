@@ -136,9 +136,9 @@ export const PACKAGE: Scenario[] = [
     assertEquals(await ask(server.port, "/main.ts"), [404, "404 Not Found"]);
   }],
 
-  ["the example of what a service needs besides", async (runtime) => {
+  ["the example of what else a service needs", async (runtime) => {
     await using folder = await Folder.create();
-    const example = await exampleIn("docs/library.md", "What a service needs besides");
+    const example = await exampleIn("docs/library.md", "What else a service needs");
     await using server = await start(runtime, folder, example, "logged");
     const { port } = server;
     const large = "x".repeat(2_000_000);

@@ -68,11 +68,11 @@ const PROBES: Record<string, [send: string, yes: RegExp]> = {
     "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n",
     /^HTTP\/1\.1 413 /,
   ],
-  "a matching `If-None-Match` gets 304 by itself": [
+  "a matching `If-None-Match` gets 304 automatically": [
     'GET /book HTTP/1.1\r\nHost: a\r\nIf-None-Match: "a"\r\n\r\n',
     /^HTTP\/1\.1 304 /,
   ],
-  "a range gets 206 by itself": [
+  "a range gets 206 automatically": [
     "GET /book HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n",
     /^HTTP\/1\.1 206 /,
   ],
