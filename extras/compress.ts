@@ -19,14 +19,8 @@
 import { Buffer, isUtf8 } from "node:buffer";
 import { setImmediate } from "node:timers";
 import * as zlib from "node:zlib";
-import {
-  type FetchApplication,
-  type Handler,
-  HttpHeaders,
-  type HttpRequest,
-  type HttpResponse,
-  type Piece,
-} from "../server.ts";
+import type { FetchApplication, Handler, HttpRequest, HttpResponse, Piece } from "../server.ts";
+import { HttpHeaders } from "../server.ts";
 
 /** What answers can be encoded with: RFC 8878, RFC 7932, RFC 1952. */
 export type Coding = "zstd" | "br" | "gzip";
@@ -47,42 +41,31 @@ export interface CompressOptions {
   cacheSize?: number | undefined;
 }
 
-/** Bytes that are encoded at once, which takes br 2 ms. What is longer is encoded in pieces of this size,
- * between which others get their turn. */
+/** Bytes that are encoded at once, for which br takes 2 ms; others get a turn after so many. */
 const PIECE = 32768;
-/** Microtasks that it takes at most until a piece has come that is there. */
+/** Microtasks after which what is there has come, of a stream and of what that is made of. */
 const MICROTASKS = 20;
 const TEXT_TYPE = "text/plain; charset=utf-8";
 const COMPRESSIBLE =
-  /^(text\/.+|.+\+(json|xml|text)|application\/(json|javascript|xml|x-ndjson|wasm)|font\/(ttf|otf)|image\/(bmp|x-icon))$/;
+  /^(text\/.+|.+\+(json|xml|text)|application\/(json|javascript|xml|x-ndjson|wasm)|font\/(ttf|otf))$/;
 /** What has one of these is encoded, a part, or has a digest that holds for it (RFC 9530). */
-const FIXED = ["content-encoding", "content-range", "content-digest", "repr-digest", "digest"];
+const FIXED = ["Content-Encoding", "Content-Range", "Content-Digest", "Repr-Digest"];
 
 const BROTLI = { params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 5 } };
-/** At the next higher level, each takes much longer for little. */
+/** At once; as a stream, and what flushes that. At the next higher level, each takes much longer. */
 const ENCODERS = {
-  zstd: {
-    whole: (bytes: Uint8Array) => zlib.zstdCompressSync(bytes),
-    stream: () => zlib.createZstdCompress(),
-    flush: zlib.constants.ZSTD_e_flush,
-  },
-  br: {
-    whole: (bytes: Uint8Array) => zlib.brotliCompressSync(bytes, BROTLI),
-    stream: () => zlib.createBrotliCompress(BROTLI),
-    flush: zlib.constants.BROTLI_OPERATION_FLUSH,
-  },
-  gzip: {
-    whole: (bytes: Uint8Array) => zlib.gzipSync(bytes),
-    stream: () => zlib.createGzip(),
-    flush: zlib.constants.Z_SYNC_FLUSH,
-  },
-};
+  zstd: [zlib.zstdCompressSync, zlib.createZstdCompress, zlib.constants.ZSTD_e_flush, {}],
+  br: [
+    zlib.brotliCompressSync,
+    zlib.createBrotliCompress,
+    zlib.constants.BROTLI_OPERATION_FLUSH,
+    BROTLI,
+  ],
+  gzip: [zlib.gzipSync, zlib.createGzip, zlib.constants.Z_SYNC_FLUSH, {}],
+} as const;
 
 type Answer = HttpResponse | Response;
-/** What of a request decides which representation it gets. */
-type Asked = { readonly method: string; readonly headers: { get(name: string): string | null } };
-/** Fields by name in lower case: the name as it was spelled, and the values. */
-type Fields = Map<string, [name: string, values: string[]]>;
+type Body = HttpResponse["body"];
 
 /**
  * Encodes what a handler, or an application written for Fetch, answers, as far as its client accepts that
@@ -95,8 +78,8 @@ type Fields = Map<string, [name: string, values: string[]]>;
  * - What is encoded is another representation (9110 §8.8.3.3) and has an `ETag` of its own, `"x-gzip"`
  *   for `"x"`, so that conditions and ranges are about that. In a stream, when its pieces came decides on
  *   the bytes, so there it is weak. Elsewhere it is as strong as the handler's, which promises the same
- *   bytes: from all servers that stand for each other, if their runtimes are of one version. In `If-Match`,
- *   the handler finds its own tag as well.
+ *   bytes: from all servers that stand for each other, if their runtimes are of one version. In
+ *   `If-Match`, the handler finds its own tag as well.
  * - A frozen response is encoded once. A stream is encoded as it comes: what is there is sent before
  *   more is waited for, so that events arrive.
  *
@@ -113,34 +96,31 @@ export function compress(
   const compressor = new Compressor(options);
   if (typeof application === "function") {
     return (request) => {
+      const accepted = request.headers.get("accept-encoding");
       const response = application(
         request.headers.has("if-match") ? withOwnTags(request) : request,
       );
       return response instanceof Promise
-        ? response.then((answer) => compressor.answer(request, answer))
-        : compressor.answer(request, response);
+        ? response.then((answer) => compressor.answer(accepted, answer))
+        : compressor.answer(accepted, response);
     };
   }
   return {
     async fetch(request, info) {
       const tags = request.headers.get("if-match");
       const own = tags === null ? request : new Request(request);
-      if (tags !== null) own.headers.set("If-Match", ownTags(tags));
-      const answer = await compressor.answer(request, await application.fetch(own, info));
-      if (isFetch(answer)) return answer;
-      return new Response(answer.body as BodyInit, answer as ResponseInit);
+      if (tags !== null) own.headers.set("if-match", ownTags(tags));
+      const response = await application.fetch(own, info);
+      const answer = await compressor.answer(request.headers.get("accept-encoding"), response);
+      return isFetch(answer)
+        ? answer
+        : new Response(answer.body as BodyInit, answer as ResponseInit);
     },
   };
 }
 
-/** A response that may be encoded. */
-interface Plan {
-  readonly response: Answer;
-  readonly fields: Fields;
-  readonly coding: Coding;
-  /** The client refuses content without a coding. */
-  readonly isForced: boolean;
-}
+/** A response that may be encoded; `isForced`: its client refuses it without a coding. */
+type Plan = { response: Answer; headers: Headers; coding: Coding; isForced: boolean };
 
 class Compressor {
   readonly #codings: readonly Coding[];
@@ -156,99 +136,101 @@ class Compressor {
     this.#minSize = minSize ?? 1024;
     this.#types = types ?? ((type) => COMPRESSIBLE.test(type));
     this.#cacheSize = cacheSize ?? 1 << 24;
-    for (const coding of this.#codings) {
-      if (!Object.hasOwn(ENCODERS, coding)) throw new RangeError(`There is no coding ${coding}`);
-    }
+    const unknown = this.#codings.find((coding) => !Object.hasOwn(ENCODERS, coding));
+    if (unknown !== undefined) throw new RangeError(`There is no coding ${unknown}`);
     if (!(this.#minSize >= 0 && this.#cacheSize >= 0)) {
-      throw new RangeError("A size is bytes from 0");
+      throw new RangeError("Sizes are bytes from 0");
     }
   }
-  answer(request: Asked, response: Answer): Answer | Promise<Answer> {
-    const { coding, isForced } = negotiate(request.headers.get("accept-encoding"), this.#codings);
-    const isUsual = !isForced && request.headers.get("if-none-match") === null;
-    const known = isUsual ? this.#kept.get(response)?.get(coding) : undefined;
+  answer(accepted: string | null, response: Answer): Answer | Promise<Answer> {
+    const { coding, isForced } = negotiate(accepted, this.#codings);
+    const known = isForced ? undefined : this.#kept.get(response)?.get(coding);
     if (known !== undefined) return known;
     if (typeof response !== "object" || response === null) return response; // The server tells why not.
-    const fields = fieldsOf(response.headers ?? {});
+    const headers = headersOf(response);
     const isStale = response.status === 304; // It has the Vary of a 200 (9110 §15.4.5).
-    if (!isStale && !this.#isFor(response, fields, isForced)) return response;
-    addVary(fields);
-    const isKept = isUsual && isFrozen(response) && sizeOf(response) <= this.#cacheSize;
-    if (coding === undefined || isStale) {
-      const answer = unencoded(response, fields);
-      return isKept ? this.#keep(response, coding, answer) : answer;
+    if (!isStale && !this.#isFor(response, headers, isForced)) return response;
+    if (!/(^|,)[ \t]*(\*|accept-encoding)[ \t]*(,|$)/i.test(headers.get("Vary") ?? "")) {
+      headers.append("Vary", "Accept-Encoding");
     }
-    const plan = { response, fields, coding, isForced };
-    if (isKnown(request, plan)) return notModified(plan);
-    const answer = this.#encoded(plan, isKept);
+    const plan = { response, headers, coding: coding ?? "gzip", isForced };
+    const isKept = !isForced && isFrozen(response) && sizeOf(response) <= this.#cacheSize;
+    const answer = coding === undefined || isStale
+      ? answerOf(plan, response.body)
+      : this.#encoded(plan);
     return isKept ? this.#keep(response, coding, answer) : answer;
   }
   /** Whether it has content that stands for itself, may be changed, and gets smaller. */
-  #isFor(response: Answer, fields: Fields, isForced: boolean): boolean {
+  #isFor(response: Answer, headers: Headers, isForced: boolean): boolean {
     const { status = 200, upgrade, body } = response as HttpResponse;
     if (status < 200 || [204, 205, 206].includes(status) || upgrade !== undefined) return false;
-    if (FIXED.some((name) => fields.has(name))) return false;
-    if (/\bno-transform\b/i.test(textOf(fields, "cache-control") ?? "")) return false;
     if ((body ?? "") === "" || isFetch(response) && response.bodyUsed) return false;
-    if (!fields.has("content-type") && !isFetch(response)) {
-      const type = typeOf(body);
-      if (type === "") return isForced;
-      set(fields, "Content-Type", type);
+    if (FIXED.some((name) => headers.has(name))) return false;
+    if (/\bno-transform\b/i.test(headers.get("Cache-Control") ?? "")) return false;
+    if (!headers.has("Content-Type")) {
+      if (isFetch(response)) return true; // Bun does not tell that of a text: its content will.
+      headers.set("Content-Type", typeOf(body));
     }
-    const type = textOf(fields, "content-type") ?? "";
-    return isForced || type === "" || this.#types(type.split(";")[0]!.trim().toLowerCase());
+    const type = headers.get("Content-Type")!.split(";")[0]!.trim().toLowerCase();
+    return isForced || this.#types(type);
   }
   #keep(response: Answer, coding: Coding | undefined, answer: Answer | Promise<Answer>) {
-    let answers = this.#kept.get(response);
-    if (answers === undefined) {
-      this.#keptSize += sizeOf(response);
-      this.#kept.set(response, answers = new Map());
-    }
-    answers.set(coding, answer);
+    const answers = this.#kept.get(response) ?? new Map();
+    if (answers.size === 0) this.#keptSize += sizeOf(response);
+    this.#kept.set(response, answers.set(coding, answer));
     if (answer instanceof Promise) {
-      void answer.then((made) => this.#keep(response, coding, made));
+      answer.then((made) => this.#keep(response, coding, made), () => this.#kept.delete(response));
       return answer;
     }
-    Object.values(Object.freeze(answer.headers)!).forEach(Object.freeze);
     if (answer.body !== response.body) this.#keptSize += sizeOf(answer);
     if (this.#keptSize > this.#cacheSize) {
       this.#kept.clear();
       this.#keptSize = 0;
     }
-    return Object.freeze(answer);
+    const headers = Object.freeze(Object.fromEntries(answer.headers as Headers));
+    const frozen = Object.freeze({ ...answer, headers });
+    answers.set(coding, frozen);
+    return frozen;
   }
-  #encoded(plan: Plan, isKept: boolean): Answer | Promise<Answer> {
+  #encoded(plan: Plan): Answer | Promise<Answer> {
     const { body } = plan.response;
     const bytes = bytesOf(body);
-    if (bytes === undefined) return this.#encodedStream(plan, new Source(body as Streamed));
-    if (bytes.length <= PIECE) return this.#encodedBytes(plan, bytes);
-    setCoding(plan, true);
-    const source = new Source(only(bytes));
-    if (!isKept) return answerOf(plan, streamOf(encode(source, plan.coding), source));
-    return collect(encode(source, plan.coding)).then((all) => answerOf(plan, all));
+    if (bytes !== undefined) return this.#encodedBytes(plan, bytes, body);
+    return this.#encodedStream(plan, sourceOf(body as Streamed));
   }
-  #encodedBytes(plan: Plan, bytes: Uint8Array, isRead = false): Answer {
-    const { response, coding, isForced } = plan;
-    const isWorthIt = bytes.length >= (isForced ? 1 : this.#minSize);
-    const encoded = isWorthIt ? ENCODERS[coding].whole(bytes) : bytes;
-    if (!isWorthIt || encoded.length >= bytes.length && !isForced) {
-      return answerOf(plan, isRead ? bytes : response.body);
-    }
-    setCoding(plan, true);
-    return answerOf(plan, encoded);
+  #encodedBytes(plan: Plan, bytes: Uint8Array, body: Body): Answer | Promise<Answer> {
+    const { coding, isForced } = plan;
+    if (bytes.length < (isForced ? 1 : this.#minSize)) return answerOf(plan, body);
+    const answer = (encoded: Uint8Array) => {
+      if (encoded.length >= bytes.length && !isForced) return answerOf(plan, body);
+      setCoding(plan, true);
+      return answerOf(plan, encoded);
+    };
+    const [atOnce, , , settings] = ENCODERS[coding];
+    if (bytes.length <= PIECE) return answer(atOnce(bytes, settings));
+    const pieces = encode(resumed([Promise.resolve({ value: bytes })], NOTHING), coding);
+    return Array.fromAsync(pieces).then((all) => answer(Buffer.concat(all)));
   }
+  /** What is there to its end is encoded as a whole. */
   async #encodedStream(plan: Plan, source: Source): Promise<Answer> {
-    const { fields, coding, isForced } = plan;
-    const all = await source.whole(PIECE);
-    if (!fields.has("content-type") && all !== undefined && isUtf8(all)) {
-      set(fields, "Content-Type", TEXT_TYPE); // Bun does not tell that of a Response made of text.
+    const taken: Promise<Taken>[] = [], pieces: Uint8Array[] = [];
+    let whole: Uint8Array | undefined;
+    for (let size = 0; whole === undefined;) {
+      const next = source.next();
+      taken.push(next);
+      if (!await isThere(next) || size > PIECE) break;
+      const { value } = await next;
+      if (value === undefined) whole = Buffer.concat(pieces);
+      else size += pieces.push(value) && value.length;
     }
-    if (!fields.has("content-type") && !isForced) {
-      return answerOf(plan, all ?? streamOf(source.rest(), source));
+    const rest = resumed(taken, source);
+    if (!plan.headers.has("Content-Type")) {
+      if (whole !== undefined && isUtf8(whole)) plan.headers.set("Content-Type", TEXT_TYPE);
+      else return answerOf(plan, whole ?? streamOf(rest, source));
     }
-    if (all !== undefined) return this.#encodedBytes(plan, all, true);
+    if (whole !== undefined) return this.#encodedBytes(plan, whole, whole);
     setCoding(plan, false);
-    return answerOf(plan, streamOf(encode(source, coding), source));
+    return answerOf(plan, streamOf(encode(rest, plan.coding), source));
   }
 }
 
@@ -261,7 +243,7 @@ function negotiate(field: string | null, codings: readonly Coding[]) {
     if (name !== undefined) weights.set(name === "x-gzip" ? "gzip" : name, Number(weight));
   }
   const others = weights.get("*");
-  const identity = weights.get("identity") ?? others ?? LEAST;
+  const identity = weights.get("identity") ?? others ?? 0.0001; // less than what is listed
   let coding: Coding | undefined, best = 0;
   for (const one of codings) {
     const weight = weights.get(one) ?? others ?? 0;
@@ -272,8 +254,6 @@ function negotiate(field: string | null, codings: readonly Coding[]) {
 /** A member with a weight that there is not (9110 §12.4.2) counts for nothing. */
 const MEMBER =
   /^[ \t]*([!#$%&'*+\-.^`|~\w]+)[ \t]*(?:;[ \t]*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)[ \t]*)?$/;
-/** What is not listed is acceptable, but less than what is. */
-const LEAST = 0.0001;
 
 /** Tags of `If-Match`, and those that were made from: what looks like one may be the handler's own. */
 function ownTags(tags: string): string {
@@ -300,7 +280,8 @@ function isFetch(response: Answer): response is Response {
 function isFrozen(response: Answer): boolean {
   const { headers = Object.freeze({}), body } = response;
   return Object.isFrozen(response) && Object.isFrozen(headers) && !(Symbol.iterator in headers) &&
-    Object.values(headers).every(Object.isFrozen) && bytesOf(body) !== undefined;
+    Object.values(headers).every((value) => typeof value === "string") &&
+    bytesOf(body) !== undefined;
 }
 function sizeOf({ body }: Answer): number {
   return typeof body === "string" ? 2 * body.length : bytesOf(body)!.length;
@@ -312,163 +293,83 @@ function bytesOf(body: unknown): Uint8Array | undefined {
   if (!ArrayBuffer.isView(body)) return undefined;
   return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
 }
-/** The type that server.ts gives to what has none; "" if that is none. */
-function typeOf(body: HttpResponse["body"]): string {
+/** The type that server.ts gives to what has none. */
+function typeOf(body: Body): string {
   const bytes = typeof body === "string" ? undefined : bytesOf(body);
-  if (typeof body === "string" || bytes !== undefined && isUtf8(bytes)) return TEXT_TYPE;
-  return body instanceof Blob ? body.type : "";
+  if (typeof body === "string" || bytes && isUtf8(bytes)) return TEXT_TYPE;
+  return body instanceof Blob && body.type || "application/octet-stream";
 }
-
-function fieldsOf(headers: NonNullable<Answer["headers"]>): Fields {
-  const fields: Fields = new Map();
+function headersOf({ headers = {} }: Answer): Headers {
+  const copy = new Headers();
   for (const [name, value] of Symbol.iterator in headers ? headers : Object.entries(headers)) {
-    const known = fields.get(name.toLowerCase())?.[1] ?? [];
-    fields.set(name.toLowerCase(), [name, known.concat(value)]);
+    for (const one of [value].flat()) copy.append(name, one);
   }
-  return fields;
+  return copy;
 }
-function textOf(fields: Fields, name: string): string | undefined {
-  return fields.get(name)?.[1].join(", ");
+function setCoding({ headers, coding }: Plan, isStable: boolean): void {
+  const [, weak = "", tag] = /^(W\/)?"([^"]*)"$/.exec(headers.get("ETag") ?? "") ?? [];
+  if (tag !== undefined) headers.set("ETag", `${isStable ? weak : "W/"}"${tag}-${coding}"`);
+  headers.set("Content-Encoding", coding);
+  headers.delete("Content-Length");
 }
-function set(fields: Fields, name: string, value: string): void {
-  fields.set(name.toLowerCase(), [name, [value]]);
-}
-function addVary(fields: Fields): void {
-  const vary = textOf(fields, "vary");
-  if (vary !== undefined && /(^|,)[ \t]*(\*|accept-encoding)[ \t]*(,|$)/i.test(vary)) return;
-  set(fields, "Vary", vary === undefined ? "Accept-Encoding" : `${vary}, Accept-Encoding`);
-}
-/** The tag that an encoded response has, but for whether it is weak. */
-function tagOf({ fields, coding }: Plan): string | undefined {
-  return /^(W\/)?"[^"]*(?="$)/.exec(textOf(fields, "etag") ?? "")?.[0].concat(`-${coding}"`);
-}
-function setCoding(plan: Plan, isStable: boolean): void {
-  const { fields, coding } = plan;
-  const tag = tagOf(plan);
-  if (tag !== undefined) set(fields, "ETag", isStable ? tag : tag.replace(/^(W\/)?/, "W/"));
-  set(fields, "Content-Encoding", coding);
-  fields.delete("content-length");
-}
-/** Whether server.ts would find that the client has it already: then it need not be encoded. */
-function isKnown({ method, headers }: Asked, plan: Plan): boolean {
-  const isAsked = (plan.response.status ?? 200) === 200 && /^(GET|HEAD)$/.test(method) &&
-    headers.get("if-match") === null;
-  const tags: string[] = headers.get("if-none-match")?.match(/"[^"]*"/g) ?? [];
-  return isAsked && tags.includes(tagOf(plan)?.replace("W/", "") ?? "");
-}
-/** 9110 §15.4.5: without what describes the content. */
-function notModified(plan: Plan): HttpResponse {
-  setCoding(plan, true);
-  for (const name of plan.fields.keys()) {
-    if (/^content-(?!location|security)/.test(name)) plan.fields.delete(name);
+function answerOf({ response, headers }: Plan, body: Body): Answer {
+  // Where its content is, it is best left; but what `fetch` has got can't be changed.
+  if (!isFetch(response) || response.body !== body || response.url !== "") {
+    return { status: response.status, headers, body };
   }
-  return { ...answerOf(plan, null), status: 304 };
-}
-function answerOf(
-  plan: Pick<Plan, "response" | "fields">,
-  body: HttpResponse["body"],
-): HttpResponse {
-  const headers: Record<string, string | string[]> = {};
-  for (const [name, values] of plan.fields.values()) {
-    headers[name] = values.length === 1 ? values[0]! : values;
-  }
-  return { status: plan.response.status, headers, body };
-}
-/** The response, of which only Vary has changed. */
-function unencoded(response: Answer, fields: Fields): Answer {
-  try {
-    if (isFetch(response)) {
-      response.headers.set("Vary", textOf(fields, "vary")!); // Its content is best left where it is.
-      return response;
-    }
-  } catch { /* It is one that `fetch` has got. */ }
-  return answerOf({ response, fields }, response.body);
+  response.headers.set("Vary", headers.get("Vary")!);
+  return response;
 }
 
 type Streamed = Blob | ReadableStream<Piece> | AsyncIterable<Piece>;
-
-/** The pieces of a stream. */
-class Source {
-  readonly #next: () => Promise<{ done?: boolean | undefined; value?: Piece | undefined }>;
-  readonly #stop: (reason?: unknown) => unknown;
-  /** What was taken too early, and what has been asked for. */
-  #taken: Uint8Array[] = [];
-  #asked: Promise<Uint8Array | undefined> | undefined;
-
-  constructor(body: Streamed) {
-    const stream = body instanceof Blob ? body.stream() : body;
-    if (stream instanceof ReadableStream) {
-      const reader = stream.getReader();
-      this.#next = () => reader.read();
-      this.#stop = (reason) => reader.cancel(reason);
-    } else {
-      const iterator = stream[Symbol.asyncIterator]();
-      this.#next = async () => await iterator.next();
-      this.#stop = () => iterator.return?.();
-    }
-  }
-  /** The next piece, if there is one. */
-  async next(): Promise<Uint8Array | undefined> {
-    const taken = this.#taken.shift();
-    if (taken !== undefined) return taken;
-    const piece = await (this.#asked ??= this.#ask());
-    this.#asked = undefined;
-    return piece;
-  }
-  async #ask(): Promise<Uint8Array | undefined> {
-    const { done, value } = await this.#next();
-    if (done) return undefined;
-    const bytes = bytesOf(value);
-    if (bytes === undefined) throw new TypeError("The pieces of a stream must be text or bytes");
-    return bytes;
-  }
-  /** Whether the next piece, or the end, need not be waited for. */
-  async isThere(): Promise<boolean> {
-    let isSettled = this.#taken.length > 0;
-    const settle = () => isSettled = true;
-    if (!isSettled) (this.#asked ??= this.#ask()).then(settle, settle);
-    for (let i = 0; i < MICROTASKS && !isSettled; i++) await undefined;
-    return isSettled;
-  }
-  /** All of it, if it is there and no longer than that. */
-  async whole(maxSize: number): Promise<Uint8Array | undefined> {
-    const pieces: Uint8Array[] = [];
-    for (let size = 0; size <= maxSize && await this.isThere();) {
-      const piece = await this.next();
-      if (piece === undefined) return Buffer.concat(pieces);
-      size += piece.length;
-      pieces.push(piece);
-    }
-    this.#taken = pieces;
-    return undefined;
-  }
-  async *rest(): AsyncGenerator<Uint8Array> {
-    for (let piece; (piece = await this.next()) !== undefined;) yield piece;
-  }
-  async cancel(reason?: unknown): Promise<void> {
-    try {
-      await this.#stop(reason);
-    } catch { /* Nobody wants to know. */ }
-  }
+/** What a source has brought; its end is no value. */
+type Taken = { value: Uint8Array | undefined };
+interface Source {
+  next(): Promise<Taken>;
+  cancel(reason?: unknown): Promise<unknown>;
+}
+const NOTHING: Source = {
+  next: () => Promise.resolve({ value: undefined }),
+  cancel: () => Promise.resolve(),
+};
+function sourceOf(body: Streamed): Source {
+  const stream = body instanceof Blob ? body.stream() : body;
+  const reader = stream instanceof ReadableStream ? stream.getReader() : undefined;
+  const iterator = reader ?? (stream as AsyncIterable<Piece>)[Symbol.asyncIterator]();
+  return {
+    async next() {
+      const { done, value } = await ("read" in iterator ? iterator.read() : iterator.next());
+      const bytes = done ? undefined : bytesOf(value);
+      if (!done && bytes === undefined) throw new TypeError("Pieces must be text or bytes");
+      return { value: bytes };
+    },
+    cancel: async (reason) =>
+      await ("read" in iterator ? iterator.cancel(reason) : iterator.return?.(undefined)),
+  };
+}
+/** A source again, of which some was taken, and perhaps more than has come. */
+function resumed(taken: Promise<Taken>[], source: Source): Source {
+  return { ...source, next: () => taken.shift() ?? source.next() };
+}
+/** Whether it need not be waited for. */
+async function isThere(promise: Promise<unknown>): Promise<boolean> {
+  let isSettled = false;
+  const settle = () => isSettled = true;
+  promise.then(settle, settle);
+  for (let i = 0; i < MICROTASKS && !isSettled; i++) await undefined;
+  return isSettled;
 }
 
 /** What a source is encoded to: all of what has come, before more is waited for. */
-async function* encode(source: Source, coding: Coding): AsyncGenerator<Uint8Array> {
-  const { stream, flush } = ENCODERS[coding];
-  const engine = stream();
-  let failure: unknown, wake = () => {};
-  engine.on("readable", () => wake()).on("end", () => wake());
-  engine.on("error", (error) => {
-    failure = error;
-    wake();
-  });
-  /** What comes out until what was begun is done. */
+async function* encode(source: Source, coding: Coding): AsyncGenerator<Uint8Array, undefined> {
+  const [, create, flush, settings] = ENCODERS[coding];
+  const engine = create(settings);
+  let failure: unknown, wake = (_: void) => {};
+  engine.on("readable", () => wake()).on("error", (error) => wake(void (failure = error)));
+  /** What comes out until it has done what was begun. */
   async function* step(begin: (done: () => void) => void): AsyncGenerator<Uint8Array> {
     let isDone = false;
-    begin(() => {
-      isDone = true;
-      wake();
-    });
+    begin(() => wake(void (isDone = true)));
     while (failure === undefined) {
       const piece: Uint8Array | null = engine.read();
       if (piece !== null) yield piece;
@@ -477,50 +378,43 @@ async function* encode(source: Source, coding: Coding): AsyncGenerator<Uint8Arra
     }
     throw failure;
   }
-  let work = 0, isHeld = false;
   try {
-    for (;;) {
-      if (isHeld && !await source.isThere()) yield* step((done) => engine.flush(flush, done));
-      isHeld = false;
-      const piece = await source.next();
-      if (piece === undefined) break;
-      for (let at = 0; at < piece.length; at += PIECE) {
-        const part = piece.subarray(at, at + PIECE);
-        if ((work += part.length + PIECE / 32) > PIECE) {
-          await new Promise((resolve) => setImmediate(resolve)); // Deno does not give others a turn.
-          work = 0;
-        }
-        yield* step((done) => engine.write(part, done));
+    for (let work = 0, isHeld = false;;) {
+      const next = source.next();
+      if (isHeld && !await isThere(next)) {
+        yield* step((done) => engine.flush(flush, done));
+        isHeld = false;
+      }
+      const { value } = await next;
+      if (value === undefined) break;
+      for (let at = 0; at < value.length; at += PIECE) {
+        const piece = value.subarray(at, at + PIECE);
+        work += piece.length + PIECE / 32;
+        // Deno encodes in this thread, and goes on at once.
+        if (work > PIECE) await new Promise((resolve) => setImmediate(resolve, work = 0));
+        yield* step((done) => engine.write(piece, done));
         isHeld = true;
       }
     }
     yield* step((done) => engine.once("end", done).end());
   } catch (error) {
-    void source.cancel(error);
+    source.cancel(error).catch(() => {});
     throw error;
   } finally {
     engine.destroy();
   }
 }
-async function collect(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const all: Uint8Array[] = [];
-  for await (const piece of pieces) all.push(piece);
-  return Buffer.concat(all);
-}
-async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
-}
-/** A stream of pieces that are made of a source when they are asked for. */
-function streamOf(pieces: AsyncGenerator<Uint8Array>, source: Source): ReadableStream<Uint8Array> {
-  return new ReadableStream({
+/** A stream of pieces that come when they are asked for. */
+function streamOf(pieces: Source | AsyncGenerator<Uint8Array, undefined>, source: Source) {
+  return new ReadableStream<Uint8Array>({
     async pull(controller) {
-      const { done, value } = await pieces.next();
-      if (done) controller.close();
+      const { value } = await pieces.next();
+      if (value === undefined) controller.close();
       else controller.enqueue(value);
     },
     async cancel(reason) {
+      if ("return" in pieces) void pieces.return(undefined);
       await source.cancel(reason);
-      await pieces.return(undefined);
     },
   }, { highWaterMark: 0 });
 }
