@@ -155,21 +155,19 @@ class Compressor {
     }
     const plan = { response, headers, coding: coding ?? "gzip", isForced };
     const isKept = !isForced && isFrozen(response) && sizeOf(response) <= this.#cacheSize;
-    const answer = coding === undefined || isStale
-      ? answerOf(plan, response.body)
-      : this.#encoded(plan);
+    const answer = coding === undefined || isStale ? answerOf(plan) : this.#encoded(plan);
     return isKept ? this.#keep(response, coding, answer) : answer;
   }
   /** Whether it has content that stands for itself, may be changed, and gets smaller. */
   #isFor(response: Answer, headers: Headers, isForced: boolean): boolean {
-    const { status = 200, upgrade, body } = response as HttpResponse;
+    const { status = 200, upgrade } = response as HttpResponse;
     if (status < 200 || [204, 205, 206].includes(status) || upgrade !== undefined) return false;
-    if ((body ?? "") === "" || isFetch(response) && response.bodyUsed) return false;
+    if (isFetch(response) ? response.bodyUsed : (response.body ?? "") === "") return false;
     if (FIXED.some((name) => headers.has(name))) return false;
     if (/\bno-transform\b/i.test(headers.get("Cache-Control") ?? "")) return false;
     if (!headers.has("Content-Type")) {
       if (isFetch(response)) return true; // Bun does not tell that of a text: its content will.
-      headers.set("Content-Type", typeOf(body));
+      headers.set("Content-Type", typeOf(response.body));
     }
     const type = headers.get("Content-Type")!.split(";")[0]!.trim().toLowerCase();
     return isForced || this.#types(type);
@@ -194,6 +192,7 @@ class Compressor {
   }
   #encoded(plan: Plan): Answer | Promise<Answer> {
     const { body } = plan.response;
+    if (body === null) return answerOf(plan);
     const bytes = bytesOf(body);
     if (bytes !== undefined) return this.#encodedBytes(plan, bytes, body);
     return this.#encodedStream(plan, sourceOf(body as Streamed));
@@ -312,13 +311,14 @@ function setCoding({ headers, coding }: Plan, isStable: boolean): void {
   headers.set("Content-Encoding", coding);
   headers.delete("Content-Length");
 }
-function answerOf({ response, headers }: Plan, body: Body): Answer {
-  // Where its content is, it is best left; but what `fetch` has got can't be changed.
-  if (!isFetch(response) || response.body !== body || response.url !== "") {
-    return { status: response.status, headers, body };
+/** With other content, or with its own. */
+function answerOf({ response, headers }: Plan, body?: Body): Answer {
+  // Asked for its body, a `Response` makes a stream of what is there; but one of `fetch` can't be changed.
+  if (body === undefined && isFetch(response) && response.url === "") {
+    response.headers.set("Vary", headers.get("Vary")!);
+    return response;
   }
-  response.headers.set("Vary", headers.get("Vary")!);
-  return response;
+  return { status: response.status, headers, body: body ?? response.body };
 }
 
 type Streamed = Blob | ReadableStream<Piece> | AsyncIterable<Piece>;

@@ -165,9 +165,10 @@ async function* decode(
   maxSize: number,
 ): AsyncGenerator<Uint8Array> {
   let decoder = new Decoder(coding);
-  let size = 0;
+  let size = 0, isEmpty = true;
   try {
     for await (const piece of pieces) {
+      isEmpty = false;
       let rest = piece;
       for (let frames = 1; rest.length > 0; frames++) {
         const before = decoder.taken;
@@ -185,7 +186,7 @@ async function* decode(
         decoder = new Decoder(coding);
       }
     }
-    if (!await decoder.isAtEnd()) throw malformed(coding);
+    if (!isEmpty && !await decoder.isAtEnd()) throw malformed(coding);
   } finally {
     decoder.close();
   }
@@ -251,7 +252,7 @@ class Decoder {
     } catch {
       return false;
     }
-    return isZstd ? output === "120" : this.taken === before && before > 0;
+    return isZstd ? output === "120" : this.taken === before;
   }
   close(): void {
     this.#stream.destroy();
