@@ -277,6 +277,7 @@ function isFetch(response: Answer): response is Response {
 }
 /** Whether server.ts encodes it once, and its content is there. */
 function isFrozen(response: Answer): boolean {
+  if (isFetch(response)) return false;
   const { headers = Object.freeze({}), body } = response;
   return Object.isFrozen(response) && Object.isFrozen(headers) && !(Symbol.iterator in headers) &&
     Object.values(headers).every((value) => typeof value === "string") &&

@@ -5,7 +5,14 @@ import { Buffer } from "node:buffer";
 import * as zlib from "node:zlib";
 import { compress, type CompressOptions } from "../extras/compress.ts";
 import { decompress } from "../extras/decompress.ts";
-import { type Handler, type HttpRequest, type HttpResponse, requestOf } from "../server.ts";
+import {
+  type FetchApplication,
+  type Handler,
+  type HttpRequest,
+  type HttpResponse,
+  requestOf,
+  type ServeOptions,
+} from "../server.ts";
 import { textOf } from "./memory.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
 import { Client, output, Process, type Scenario } from "./sockets.ts";
@@ -19,7 +26,8 @@ const DECODE: Record<string, (bytes: Uint8Array) => Buffer> = {
 };
 const ENCODE: Record<string, (bytes: Uint8Array) => Buffer> = {
   zstd: zlib.zstdCompressSync,
-  br: zlib.brotliCompressSync,
+  br: (bytes) =>
+    zlib.brotliCompressSync(bytes, { params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 3 } }),
   gzip: zlib.gzipSync,
   deflate: zlib.deflateSync,
 };
@@ -776,7 +784,7 @@ async function fetched(port: number, path: string, fields = "", method = "GET", 
     `${method} ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${length}${fields}\r\n${body}`,
   );
   const [received] = parseResponses(await client.rest(), [method], true);
-  return { ...received, text: decoded(received) };
+  return { ...received, text: received.status === 200 ? decoded(received) : "" };
 }
 
 export const CODED: Scenario[] = [
@@ -842,6 +850,7 @@ export const CODED: Scenario[] = [
       const { status, body } = await fetched(port, "/length", fields, "POST", textOf(content));
       return status === 200 ? body : status;
     };
+    const zeros = Buffer.alloc(50_000_000);
     const before = Number((await fetched(port, "/memory")).body);
     for (const [coding, encode] of Object.entries(ENCODE)) {
       const encoded = encode(bytes(TEXT));
@@ -851,12 +860,12 @@ export const CODED: Scenario[] = [
         assertEquals(await upload(coding, encoded.subarray(0, cut)), 400, `${coding}: ${cut}`);
       }
       assertEquals(await upload(coding, Buffer.concat([encoded, bytes("x")])), 400);
-      const bomb = encode(Buffer.alloc(300_000_000));
+      const bomb = encode(zeros);
       assertEquals(await upload(coding, bomb), 413);
       assertEquals(await upload(`${coding}, gzip`, zlib.gzipSync(bomb)), 413);
     }
     const grown = Number((await fetched(port, "/memory")).body) - before;
-    assert(grown < 100, `${grown} MiB for eight bombs`);
+    assert(grown < 50, `${grown} MiB for eight bombs`);
     assertEquals(
       await upload("zstd", Buffer.concat(Array(10).fill(zlib.zstdCompressSync("x")))),
       "10",
