@@ -66,6 +66,7 @@ const ENCODERS = {
 
 type Answer = HttpResponse | Response;
 type Body = HttpResponse["body"];
+type ResponseBody = ConstructorParameters<typeof Response>[0];
 
 /**
  * Encodes what a handler, or an application written for Fetch, answers, as far as its client accepts that
@@ -114,7 +115,7 @@ export function compress(
       const answer = await compressor.answer(request.headers.get("accept-encoding"), response);
       return isFetch(answer)
         ? answer
-        : new Response(answer.body as BodyInit, answer as ResponseInit);
+        : new Response(answer.body as ResponseBody, answer as ResponseInit);
     },
   };
 }

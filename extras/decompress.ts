@@ -135,7 +135,7 @@ function fetchRequest(request: Request, headers: HttpHeaders, body: Content): Re
 
 function decodedStream(body: Content, codings: Coding[], maxSize: number): Content {
   const reader = body.getReader();
-  let pieces = piecesOf(reader);
+  let pieces: AsyncGenerator<Uint8Array> = piecesOf(() => reader.read());
   for (const coding of codings.toReversed()) pieces = decode(pieces, coding, maxSize);
   return new ReadableStream({
     async pull(controller) {
@@ -149,11 +149,9 @@ function decodedStream(body: Content, codings: Coding[], maxSize: number): Conte
     },
   }, { highWaterMark: 0 });
 }
-async function* piecesOf(reader: ReadableStreamDefaultReader<Uint8Array>) {
-  for (let read; !(read = await reader.read()).done;) {
-    for (let at = 0; at < read.value.length; at += PIECE) {
-      yield read.value.subarray(at, at + PIECE);
-    }
+async function* piecesOf(read: () => Promise<{ value?: Uint8Array }>) {
+  for (let next; (next = (await read()).value) !== undefined;) {
+    for (let at = 0; at < next.length; at += PIECE) yield next.subarray(at, at + PIECE);
   }
 }
 

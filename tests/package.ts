@@ -156,13 +156,18 @@ export const PACKAGE: Scenario[] = [
     assertMatch(printed, /Dry run complete$/);
     assert(!/warning/i.test(printed), printed);
     const { publish: { include }, exports } = JSON.parse(await Deno.readTextFile("deno.json"));
-    const files = Array.from(printed.matchAll(/^ +file:.*\/([^/]+) \(.*\)$/gm), ([, name]) => name);
+    const folder = new URL("..", import.meta.url).href;
+    const files = Array.from(printed.matchAll(/^ +(file:.*) \(.*\)$/gm), ([, url]) => {
+      return url.slice(folder.length);
+    });
     assertEquals(files.sort(), include.toSorted());
     // Of a file that is imported as text, `deno publish` does not notice that it is missing.
     const needed = Object.values<string>(exports);
     for (const name of files.filter((name) => name.endsWith(".ts"))) {
       const code = await Deno.readTextFile(name);
-      needed.push(...Array.from(code.matchAll(/(?:from |import\()"(\..*?)"/g), ([, path]) => path));
+      for (const [, path] of code.matchAll(/(?:from |import\()"(\..*?)"/g)) {
+        needed.push(`.${new URL(path, `file:///${name}`).pathname}`);
+      }
     }
     assert(needed.includes("./index.html"), `${needed}`);
     for (const path of needed) assert(files.includes(path.slice("./".length)), path);
