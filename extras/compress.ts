@@ -52,21 +52,16 @@ const COMPRESSIBLE =
 const FIXED = ["Content-Encoding", "Content-Range", "Content-Digest", "Repr-Digest"];
 
 const BROTLI = { params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 5 } };
+const { ZSTD_e_flush, BROTLI_OPERATION_FLUSH, Z_SYNC_FLUSH } = zlib.constants;
 /** At once; as a stream, and what flushes that. At the next higher level, each takes much longer. */
 const ENCODERS = {
-  zstd: [zlib.zstdCompressSync, zlib.createZstdCompress, zlib.constants.ZSTD_e_flush, {}],
-  br: [
-    zlib.brotliCompressSync,
-    zlib.createBrotliCompress,
-    zlib.constants.BROTLI_OPERATION_FLUSH,
-    BROTLI,
-  ],
-  gzip: [zlib.gzipSync, zlib.createGzip, zlib.constants.Z_SYNC_FLUSH, {}],
+  zstd: [zlib.zstdCompressSync, zlib.createZstdCompress, ZSTD_e_flush, {}],
+  br: [zlib.brotliCompressSync, zlib.createBrotliCompress, BROTLI_OPERATION_FLUSH, BROTLI],
+  gzip: [zlib.gzipSync, zlib.createGzip, Z_SYNC_FLUSH, {}],
 } as const;
 
 type Answer = HttpResponse | Response;
 type Body = HttpResponse["body"];
-type ResponseBody = ConstructorParameters<typeof Response>[0];
 
 /**
  * Encodes what a handler, or an application written for Fetch, answers, as far as its client accepts that
@@ -92,145 +87,89 @@ export function compress(handler: Handler, options?: CompressOptions): Handler;
 export function compress(app: FetchApplication, options?: CompressOptions): FetchApplication;
 export function compress(
   application: Handler | FetchApplication,
-  options: CompressOptions = {},
+  { codings = ["zstd", "br", "gzip"], minSize = 1024, types, cacheSize = 1 << 24 }:
+    CompressOptions = {},
 ): Handler | FetchApplication {
-  const compressor = new Compressor(options);
-  if (typeof application === "function") {
-    return (request) => {
-      const accepted = request.headers.get("accept-encoding");
-      const response = application(
-        request.headers.has("if-match") ? withOwnTags(request) : request,
-      );
-      return response instanceof Promise
-        ? response.then((answer) => compressor.answer(accepted, answer))
-        : compressor.answer(accepted, response);
-    };
-  }
-  return {
-    async fetch(request, info) {
-      const tags = request.headers.get("if-match");
-      const own = tags === null ? request : new Request(request);
-      if (tags !== null) own.headers.set("if-match", ownTags(tags));
-      const response = await application.fetch(own, info);
-      const answer = await compressor.answer(request.headers.get("accept-encoding"), response);
-      return isFetch(answer)
-        ? answer
-        : new Response(answer.body as ResponseBody, answer as ResponseInit);
-    },
-  };
-}
-
-/** A response that may be encoded; `isForced`: its client refuses it without a coding. */
-type Plan = { response: Answer; headers: Headers; coding: Coding; isForced: boolean };
-
-class Compressor {
-  readonly #codings: readonly Coding[];
-  readonly #minSize: number;
-  readonly #types: (type: string) => boolean;
-  readonly #cacheSize: number;
-  /** What has been made of frozen responses, by coding. */
-  readonly #kept = new Map<Answer, Map<Coding | undefined, Answer | Promise<Answer>>>();
-  #keptSize = 0;
-
-  constructor({ codings, minSize, types, cacheSize }: CompressOptions) {
-    this.#codings = codings ?? ["zstd", "br", "gzip"];
-    this.#minSize = minSize ?? 1024;
-    this.#types = types ?? ((type) => COMPRESSIBLE.test(type));
-    this.#cacheSize = cacheSize ?? 1 << 24;
-    const unknown = this.#codings.find((coding) => !Object.hasOwn(ENCODERS, coding));
-    if (unknown !== undefined) throw new RangeError(`There is no coding ${unknown}`);
-    if (!(this.#minSize >= 0 && this.#cacheSize >= 0)) {
-      throw new RangeError("Sizes are bytes from 0");
-    }
-  }
-  answer(accepted: string | null, response: Answer): Answer | Promise<Answer> {
-    const { coding, isForced } = negotiate(accepted, this.#codings);
-    const known = isForced ? undefined : this.#kept.get(response)?.get(coding);
+  const unknown = codings.find((coding) => !Object.hasOwn(ENCODERS, coding));
+  if (unknown !== undefined) throw new RangeError(`There is no coding ${unknown}`);
+  if (!(minSize >= 0 && cacheSize >= 0)) throw new RangeError("A size must be bytes from 0");
+  const cache = new Cache(cacheSize);
+  const isFit = types ?? ((type) => COMPRESSIBLE.test(type));
+  const encoded = (accepted: string | null, response: Answer): Answer | Promise<Answer> => {
+    const { coding, isForced } = negotiate(accepted, codings);
+    const known = isForced ? undefined : cache.get(response, coding);
     if (known !== undefined) return known;
     if (typeof response !== "object" || response === null) return response; // The server tells why not.
     const headers = headersOf(response);
     const isStale = response.status === 304; // It has the Vary of a 200 (9110 §15.4.5).
-    if (!isStale && !this.#isFor(response, headers, isForced)) return response;
+    const type = headers.get("Content-Type")?.replace(/[ \t]*;.*/, "").toLowerCase();
+    const isText = type === undefined || isForced || isFit(type);
+    if (!isStale && !(isText && isWhole(response, headers))) return response;
     if (!/(^|,)[ \t]*(\*|accept-encoding)[ \t]*(,|$)/i.test(headers.get("Vary") ?? "")) {
       headers.append("Vary", "Accept-Encoding");
     }
-    const plan = { response, headers, coding: coding ?? "gzip", isForced };
-    const isKept = !isForced && isFrozen(response) && sizeOf(response) <= this.#cacheSize;
-    const answer = coding === undefined || isStale ? answerOf(plan) : this.#encoded(plan);
-    return isKept ? this.#keep(response, coding, answer) : answer;
+    const plan = { response, headers, coding: coding ?? "gzip", isForced, minSize };
+    const isKept = !isForced && cache.takes(response);
+    const answer = coding === undefined || isStale ? answerOf(plan) : encodedBody(plan);
+    return isKept ? cache.add(response, coding, answer) : answer;
+  };
+  if (typeof application !== "function") {
+    return {
+      async fetch(request, info) {
+        const tags = request.headers.get("if-match");
+        if (tags !== null) request.headers.set("if-match", ownTags(tags));
+        const response = await application.fetch(request, info);
+        const answer = await encoded(request.headers.get("accept-encoding"), response);
+        if (isFetch(answer)) return answer;
+        return new Response(answer.body as ReadableStream, answer as ResponseInit);
+      },
+    };
   }
-  /** Whether it has content that stands for itself, may be changed, and gets smaller. */
-  #isFor(response: Answer, headers: Headers, isForced: boolean): boolean {
-    const { status = 200, upgrade } = response as HttpResponse;
-    if (status < 200 || [204, 205, 206].includes(status) || upgrade !== undefined) return false;
-    if (isFetch(response) ? response.bodyUsed : (response.body ?? "") === "") return false;
-    if (FIXED.some((name) => headers.has(name))) return false;
-    if (/\bno-transform\b/i.test(headers.get("Cache-Control") ?? "")) return false;
-    if (!headers.has("Content-Type")) {
-      if (isFetch(response)) return true; // Bun does not tell that of a text: its content will.
-      headers.set("Content-Type", typeOf(response.body));
-    }
-    const type = headers.get("Content-Type")!.split(";")[0]!.trim().toLowerCase();
-    return isForced || this.#types(type);
+  return (request) => {
+    const accepted = request.headers.get("accept-encoding");
+    const response = application(request.headers.has("if-match") ? withOwnTags(request) : request);
+    if (!(response instanceof Promise)) return encoded(accepted, response);
+    return response.then((answer) => encoded(accepted, answer));
+  };
+}
+
+/** What has been made of frozen responses, by coding. */
+class Cache {
+  readonly #maxSize: number;
+  readonly #kept = new Map<Answer, Map<Coding | undefined, Answer | Promise<Answer>>>();
+  #size = 0;
+
+  constructor(maxSize: number) {
+    this.#maxSize = maxSize;
   }
-  #keep(response: Answer, coding: Coding | undefined, answer: Answer | Promise<Answer>) {
+  get(response: Answer, coding: Coding | undefined): Answer | Promise<Answer> | undefined {
+    return this.#kept.get(response)?.get(coding);
+  }
+  /** Whether server.ts would encode it once, and it has a size that fits. */
+  takes(response: Answer): boolean {
+    if (!Object.isFrozen(response) || isFetch(response)) return false;
+    const { headers = Object.freeze({}), body } = response;
+    return Object.isFrozen(headers) && !(Symbol.iterator in headers) &&
+      Object.values(headers).every((value) => typeof value === "string") &&
+      bytesOf(body) !== undefined && sizeOf(response) <= this.#maxSize;
+  }
+  add(response: Answer, coding: Coding | undefined, answer: Answer | Promise<Answer>) {
     const answers = this.#kept.get(response) ?? new Map();
-    if (answers.size === 0) this.#keptSize += sizeOf(response);
+    if (answers.size === 0) this.#size += sizeOf(response);
     this.#kept.set(response, answers.set(coding, answer));
     if (answer instanceof Promise) {
-      answer.then((made) => this.#keep(response, coding, made), () => this.#kept.delete(response));
+      answer.then((made) => this.add(response, coding, made), () => this.#kept.delete(response));
       return answer;
     }
-    if (answer.body !== response.body) this.#keptSize += sizeOf(answer);
-    if (this.#keptSize > this.#cacheSize) {
+    if (answer.body !== response.body) this.#size += sizeOf(answer);
+    if (this.#size > this.#maxSize) {
       this.#kept.clear();
-      this.#keptSize = 0;
+      this.#size = 0;
     }
     const headers = Object.freeze(Object.fromEntries(answer.headers as Headers));
     const frozen = Object.freeze({ ...answer, headers });
     answers.set(coding, frozen);
     return frozen;
-  }
-  #encoded(plan: Plan): Answer | Promise<Answer> {
-    const { body } = plan.response;
-    if (body === null) return answerOf(plan);
-    const bytes = bytesOf(body);
-    if (bytes !== undefined) return this.#encodedBytes(plan, bytes, body);
-    return this.#encodedStream(plan, sourceOf(body as Streamed));
-  }
-  #encodedBytes(plan: Plan, bytes: Uint8Array, body: Body): Answer | Promise<Answer> {
-    const { coding, isForced } = plan;
-    if (bytes.length < (isForced ? 1 : this.#minSize)) return answerOf(plan, body);
-    const answer = (encoded: Uint8Array) => {
-      if (encoded.length >= bytes.length && !isForced) return answerOf(plan, body);
-      setCoding(plan, true);
-      return answerOf(plan, encoded);
-    };
-    const [atOnce, , , settings] = ENCODERS[coding];
-    if (bytes.length <= PIECE) return answer(atOnce(bytes, settings));
-    const pieces = encode(resumed([Promise.resolve({ value: bytes })], NOTHING), coding);
-    return Array.fromAsync(pieces).then((all) => answer(Buffer.concat(all)));
-  }
-  /** What is there to its end is encoded as a whole. */
-  async #encodedStream(plan: Plan, source: Source): Promise<Answer> {
-    const taken: Promise<Taken>[] = [], pieces: Uint8Array[] = [];
-    let whole: Uint8Array | undefined;
-    for (let size = 0; whole === undefined;) {
-      const next = source.next();
-      taken.push(next);
-      if (!await isThere(next) || size > PIECE) break;
-      const { value } = await next;
-      if (value === undefined) whole = Buffer.concat(pieces);
-      else size += pieces.push(value) && value.length;
-    }
-    const rest = resumed(taken, source);
-    if (!plan.headers.has("Content-Type")) {
-      if (whole !== undefined && isUtf8(whole)) plan.headers.set("Content-Type", TEXT_TYPE);
-      else return answerOf(plan, whole ?? streamOf(rest, source));
-    }
-    if (whole !== undefined) return this.#encodedBytes(plan, whole, whole);
-    setCoding(plan, false);
-    return answerOf(plan, streamOf(encode(rest, plan.coding), source));
   }
 }
 
@@ -276,14 +215,6 @@ function withOwnTags(request: HttpRequest): HttpRequest {
 function isFetch(response: Answer): response is Response {
   return "bodyUsed" in response;
 }
-/** Whether server.ts encodes it once, and its content is there. */
-function isFrozen(response: Answer): boolean {
-  if (isFetch(response)) return false;
-  const { headers = Object.freeze({}), body } = response;
-  return Object.isFrozen(response) && Object.isFrozen(headers) && !(Symbol.iterator in headers) &&
-    Object.values(headers).every((value) => typeof value === "string") &&
-    bytesOf(body) !== undefined;
-}
 function sizeOf({ body }: Answer): number {
   return typeof body === "string" ? 2 * body.length : bytesOf(body)!.length;
 }
@@ -294,18 +225,27 @@ function bytesOf(body: unknown): Uint8Array | undefined {
   if (!ArrayBuffer.isView(body)) return undefined;
   return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
 }
-/** The type that server.ts gives to what has none. */
-function typeOf(body: Body): string {
-  const bytes = typeof body === "string" ? undefined : bytesOf(body);
-  if (typeof body === "string" || bytes && isUtf8(bytes)) return TEXT_TYPE;
-  return body instanceof Blob && body.type || "application/octet-stream";
-}
-function headersOf({ headers = {} }: Answer): Headers {
+/** Its fields, with the type that server.ts would give it, if that does not depend on its content. */
+function headersOf(response: Answer): Headers {
+  const { headers = {} } = response;
   const copy = new Headers();
   for (const [name, value] of Symbol.iterator in headers ? headers : Object.entries(headers)) {
     for (const one of [value].flat()) copy.append(name, one);
   }
+  if (isFetch(response) || copy.has("Content-Type") || response.body == null) return copy;
+  const { body } = response;
+  const bytes = bytesOf(body);
+  if (bytes !== undefined && isUtf8(bytes)) copy.set("Content-Type", TEXT_TYPE);
+  else copy.set("Content-Type", body instanceof Blob && body.type || "application/octet-stream");
   return copy;
+}
+/** Whether it has content that stands for itself, and may be changed. */
+function isWhole(response: Answer, headers: Headers): boolean {
+  const { status = 200, upgrade } = response as HttpResponse;
+  const isEmpty = isFetch(response) ? response.bodyUsed : (response.body ?? "") === "";
+  return !isEmpty && upgrade === undefined && status >= 200 && ![204, 205, 206].includes(status) &&
+    !FIXED.some((name) => headers.has(name)) &&
+    !/\bno-transform\b/i.test(headers.get("Cache-Control") ?? "");
 }
 function setCoding({ headers, coding }: Plan, isStable: boolean): void {
   const [, weak = "", tag] = /^(W\/)?"([^"]*)"$/.exec(headers.get("ETag") ?? "") ?? [];
@@ -323,6 +263,62 @@ function answerOf({ response, headers }: Plan, body?: Body): Answer {
   return { status: response.status, headers, body: body ?? response.body };
 }
 
+/** A response that may be encoded; `isForced`: its client refuses it without a coding. */
+type Plan = {
+  response: Answer;
+  headers: Headers;
+  coding: Coding;
+  isForced: boolean;
+  minSize: number;
+};
+
+function encodedBody(plan: Plan): Answer | Promise<Answer> {
+  const { body } = plan.response;
+  if (body === null) return answerOf(plan);
+  const bytes = bytesOf(body);
+  if (bytes !== undefined) return encodedBytes(plan, bytes, body);
+  return encodedStream(plan, sourceOf(body as Streamed));
+}
+function encodedBytes(plan: Plan, bytes: Uint8Array, body: Body): Answer | Promise<Answer> {
+  const { coding, isForced, minSize } = plan;
+  if (bytes.length < (isForced ? 1 : minSize)) return answerOf(plan, body);
+  const answer = (encoded: Uint8Array) => {
+    if (encoded.length >= bytes.length && !isForced) return answerOf(plan, body);
+    setCoding(plan, true);
+    return answerOf(plan, encoded);
+  };
+  const [atOnce, , , settings] = ENCODERS[coding];
+  if (bytes.length <= PIECE) return answer(atOnce(bytes, settings));
+  const pieces = encode(sourceOf(only(bytes)), coding);
+  return Array.fromAsync(pieces).then((all) => answer(Buffer.concat(all)));
+}
+async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+/** What is there to its end is encoded as a whole. */
+async function encodedStream(plan: Plan, source: Source): Promise<Answer> {
+  const taken: Promise<Taken>[] = [], pieces: Uint8Array[] = [];
+  let whole: Uint8Array | undefined;
+  for (let size = 0; whole === undefined;) {
+    const next = source.next();
+    taken.push(next);
+    if (!await isThere(next) || size > PIECE) break;
+    const { value } = await next;
+    if (value === undefined) whole = Buffer.concat(pieces);
+    else size += pieces.push(value) && value.length;
+  }
+  const rest = { ...source, next: () => taken.shift() ?? source.next() };
+  if (!plan.headers.has("Content-Type")) { // Bun does not tell that of a text in a `Response`.
+    if (whole === undefined || !isUtf8(whole)) {
+      return answerOf(plan, whole ?? streamOf(rest, source));
+    }
+    plan.headers.set("Content-Type", TEXT_TYPE);
+  }
+  if (whole !== undefined) return encodedBytes(plan, whole, whole);
+  setCoding(plan, false);
+  return answerOf(plan, streamOf(encode(rest, plan.coding), source));
+}
+
 type Streamed = Blob | ReadableStream<Piece> | AsyncIterable<Piece>;
 /** What a source has brought; its end is no value. */
 type Taken = { value: Uint8Array | undefined };
@@ -330,10 +326,6 @@ interface Source {
   next(): Promise<Taken>;
   cancel(reason?: unknown): Promise<unknown>;
 }
-const NOTHING: Source = {
-  next: () => Promise.resolve({ value: undefined }),
-  cancel: () => Promise.resolve(),
-};
 function sourceOf(body: Streamed): Source {
   const stream = body instanceof Blob ? body.stream() : body;
   const reader = stream instanceof ReadableStream ? stream.getReader() : undefined;
@@ -348,10 +340,6 @@ function sourceOf(body: Streamed): Source {
     cancel: async (reason) =>
       await ("read" in iterator ? iterator.cancel(reason) : iterator.return?.(undefined)),
   };
-}
-/** A source again, of which some was taken, and perhaps more than has come. */
-function resumed(taken: Promise<Taken>[], source: Source): Source {
-  return { ...source, next: () => taken.shift() ?? source.next() };
 }
 /** Whether it need not be waited for. */
 async function isThere(promise: Promise<unknown>): Promise<boolean> {
