@@ -234,8 +234,9 @@ function headersOf(response: Answer): Headers {
   }
   if (isFetch(response) || copy.has("Content-Type") || response.body == null) return copy;
   const { body } = response;
-  const bytes = bytesOf(body);
-  if (bytes !== undefined && isUtf8(bytes)) copy.set("Content-Type", TEXT_TYPE);
+  const bytes = typeof body === "string" ? undefined : bytesOf(body);
+  const isText = typeof body === "string" || bytes !== undefined && isUtf8(bytes);
+  if (isText) copy.set("Content-Type", TEXT_TYPE);
   else copy.set("Content-Type", body instanceof Blob && body.type || "application/octet-stream");
   return copy;
 }

@@ -149,7 +149,7 @@ function decodedStream(body: Content, codings: Coding[], maxSize: number): Conte
     },
   }, { highWaterMark: 0 });
 }
-async function* piecesOf(read: () => Promise<{ value?: Uint8Array }>) {
+async function* piecesOf(read: () => Promise<{ value?: Uint8Array | undefined }>) {
   for (let next; (next = (await read()).value) !== undefined;) {
     for (let at = 0; at < next.length; at += PIECE) yield next.subarray(at, at + PIECE);
   }
