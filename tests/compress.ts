@@ -505,6 +505,18 @@ Deno.test("a stream in any pieces is the same when it is decoded", async () => {
   }
 });
 
+Deno.test("the length of a stream that is encoded is not what the handler told", async () => {
+  const body = async function* () {
+    yield TEXT;
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    yield TEXT;
+  };
+  const headers = { "Content-Type": "text/plain", "content-length": `${2 * TEXT.length}` };
+  const received = await answer(() => ({ headers, body: body() }), ACCEPT);
+  assertEquals(field(received, "transfer-encoding"), "chunked");
+  assertEquals(decoded(received), TEXT + TEXT);
+});
+
 Deno.test("a stream that fails breaks the answer off; early, it is a 500", async () => {
   for (const coding of CODINGS) {
     for (const wait of [false, true]) {
@@ -648,6 +660,11 @@ Deno.test("Content-Encoding of requests", async () => {
     assertEquals(await send(name, twice(name)), [200, TEXT + TEXT, undefined]);
   }
   for (const name of ["br", "deflate"]) assertEquals((await send(name, twice(name)))[0], 400);
+  // A header that is cut short, of a frame that tells its size (RFC 8878 §3.1.1.1).
+  assertEquals((await send("zstd", Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x83)))[0], 400);
+  const frames = (count: number) => Buffer.concat(Array(count).fill(zlib.zstdCompressSync("x")));
+  assertEquals(await send("zstd", frames(30)), [200, "x".repeat(30), undefined]);
+  assertEquals((await send("zstd", frames(1000)))[0], 400); // Each takes Deno a decoder.
   for (const unknown of ["compress", "gzip, compress", "gzip, gzip, gzip", "gz ip"]) {
     const [status, , accepted] = await send(unknown, content); // 9110 §15.5.16
     assertEquals([status, accepted], [415, "zstd, br, gzip, deflate"], unknown);
@@ -717,7 +734,7 @@ Deno.test("a bomb is a 413 by what comes out", async () => {
   // RFC 9659: a frame that wants more memory than 8 MiB
   const far = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 0x70, 9, 0, 0, 120); // a window of 16 MiB
   assertEquals((await send("zstd", far))[0], 400);
-  const near = far.with(5, 0x68); // of 8 MiB
+  const near = far.with(5, 0x68); // a window of 8 MiB
   assertEquals(await send("zstd", near), [200, "x", undefined]);
 });
 
