@@ -11,8 +11,7 @@ interface Policy {
   /** Fields that a page may send, and read, besides the few that it always may. */
   headers: string[];
   exposed: string[];
-  /** Seconds for which a browser need not ask again. */
-  maxAge: number;
+  maxAge: number; // seconds for which a browser need not ask again
 }
 
 const cors = (policy: Policy) => (next: Handler): Handler => async (request) => {
