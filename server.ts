@@ -96,7 +96,7 @@ export interface Exchange {
   readonly received: number;
   /** Bytes of the answer's content that were sent, likewise; of one that was not delivered, about. */
   readonly sent: number;
-  /** Milliseconds from the request's first byte until its head was there. */
+  /** Milliseconds from the request's first byte until its head was there; 0 if it never was. */
   readonly headTime: number;
   /** Milliseconds from the same moment until its answer began to leave; 0 if there was none. One that
    * leaves in one write begins and ends with that. */
@@ -208,14 +208,14 @@ const SETTINGS = {
   port: { value: 8080, least: 0, most: 65535, unit: "a whole number" },
   backlog: { value: 511, least: 0, most: 65535, unit: "a whole number" }, // as nginx asks for
   // With as many that linger, it fits the 4,096 descriptors that a service is often allowed.
-  maxConnections: { value: 1024, least: 1, most: Infinity, unit: "a whole number" },
+  maxConnections: { value: 1024, least: 1, most: Number.MAX_SAFE_INTEGER, unit: "a whole number" },
   // Longer than people take from one click to the next, mostly.
   idleTimeout: { value: 30, least: 0, most: Infinity, unit: "seconds" },
   // A body of maxBodySize over a link of 150 kbit/s.
   requestTimeout: { value: 60, least: 0, most: Infinity, unit: "seconds" },
   maxHeaderSize: { value: 16384, least: 64, most: 1048576, unit: "bytes" }, // as node:http has it
   maxHeaderCount: { value: 100, least: 1, most: 10000, unit: "a whole number" }, // as Apache has it
-  maxBodySize: { value: 1048576, least: 0, most: Infinity, unit: "bytes" }, // as nginx has it
+  maxBodySize: { value: 1048576, least: 0, most: Number.MAX_SAFE_INTEGER, unit: "bytes" }, // as nginx has it
 };
 type Settings = Record<keyof typeof SETTINGS, number>;
 
@@ -234,7 +234,9 @@ function checkSetting(name: keyof Settings, given: number | undefined, label: st
     : Number.isSafeInteger(number) && number >= least && number <= most;
   if (valid) return number;
   const range = unit === "seconds" ? `above ${least}` : `from ${least}`;
-  throw new RangeError(`${label} must be ${unit} ${range}${most < Infinity ? ` to ${most}` : ""}`);
+  throw new RangeError(
+    `${label} must be ${unit} ${range}${most < Number.MAX_SAFE_INTEGER ? ` to ${most}` : ""}`,
+  );
 }
 
 /** A socket file takes the place of a port. */
@@ -373,7 +375,8 @@ export interface Connection {
   /** Writes some of `bytes`, at least one, and tells how many were taken. Rejects when the
    * connection breaks or is closed. One write at a time. */
   write(bytes: Uint8Array): number | Promise<number>;
-  /** Says to the peer that no more bytes will come; reading goes on. */
+  /** Says to the peer that no more bytes will come; reading goes on. Does nothing if the connection is
+   * broken or closed, as reads tell. */
   closeWrite(): void | Promise<void>;
   /** Gives the connection up, both ways; a second time does nothing. */
   close(): void;
@@ -440,8 +443,11 @@ export async function writeAll(connection: Connection, bytes: Uint8Array): Promi
 }
 
 /** The other end, as the log has it. */
-function peerOf({ remoteAddress, remotePort }: Pick<Connection, "remoteAddress" | "remotePort">) {
-  return remoteAddress === "" ? "unix" : `${remoteAddress}:${remotePort}`;
+function peerOf(peer: Pick<Connection, "remoteAddress" | "remotePort">) {
+  const { remoteAddress: address, remotePort: port } = peer;
+  if (address === "") return "unix";
+  const host = address.includes(":") ? `[${address}]` : address;
+  return port === 0 ? host : `${host}:${port}`; // A proxy need not tell the port.
 }
 
 const CLOSED = "the connection is closed";
@@ -820,8 +826,10 @@ class DenoConnection implements Connection {
       this.#tcp.setNoDelay?.(true);
     } catch { /* The peer has gone, which the write will tell. */ }
   }
-  closeWrite(): Promise<void> {
-    return this.#tcp.closeWrite();
+  async closeWrite(): Promise<void> {
+    try {
+      await this.#tcp.closeWrite();
+    } catch { /* The peer has gone. */ }
   }
   close(): void {
     if (this.#closed) return;
@@ -950,7 +958,7 @@ class TlsConnection implements Connection {
     );
   }
   closeWrite(): Promise<void> {
-    return new Promise((resolve) => this.#tls.end(resolve));
+    return new Promise((resolve) => this.#tls.end(() => resolve()));
   }
   /** Says so to a client that listens (9112 §9.8), but does not wait for its answer. */
   close(): void {
@@ -1026,12 +1034,15 @@ class DenoListener implements Listener {
   }
 }
 
-/** Deno would find out that they are of no use when the first client comes. */
+/** With which each certificate of a chain begins. */
+const PEM = "-----BEGIN CERTIFICATE-----";
+/** Whether they are of any use would be found out when the first client comes, or told in code. */
 function secureContextOf({ cert, key }: { cert: string; key: string }): SecureContext {
   const { createPrivateKey, X509Certificate } = process.getBuiltinModule("node:crypto");
   let isPair: boolean;
   try {
     isPair = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+    for (const rest of cert.split(PEM).slice(1)) new X509Certificate(PEM + rest);
   } catch (error) {
     throw new TypeError(`not a certificate and a key in PEM: ${(error as Error).message}`);
   }
@@ -1071,7 +1082,7 @@ interface BunRuntime {
       data(socket: BunSocket, chunk: Uint8Array): void;
       drain(socket: BunSocket): void;
       end(socket: BunSocket): void;
-      close(socket: BunSocket): void;
+      close(socket: BunSocket, error?: Error): void;
       error(socket: BunSocket, error: Error): void;
     };
   }): { readonly hostname: string; readonly port: number; stop(): void };
@@ -1086,7 +1097,9 @@ class BunConnection implements Connection {
   readonly #socket: BunSocket;
   #arrived: Uint8Array[] = [];
   #paused = false;
+  /** The peer has ended its side; so has this one. */
   #ended = false;
+  #hasEnded = false;
   #closed = false;
   #isGone = false;
   // The read or write that waits, if one does. The two executors are made once, not once a read.
@@ -1146,6 +1159,7 @@ class BunConnection implements Connection {
   }
   closeWrite(): void {
     if (!this.#closed) this.#socket.shutdown();
+    this.#hasEnded = true;
   }
   close(): void {
     if (this.#closed) return;
@@ -1195,9 +1209,10 @@ class BunConnection implements Connection {
     if (this.#readBuffer !== undefined) this.#readDone(null);
     this.#readBuffer = undefined;
   }
-  /** The socket is no more. */
-  gone(): void {
+  /** The socket is no more: for want of an error, since both sides have ended. */
+  gone(error: Error | undefined): void {
     this.#isGone = true;
+    if (this.#hasEnded && error === undefined && !this.#closed) this.end();
     this.closed();
   }
   /** Closed by either side: whoever waits is told. */
@@ -1235,6 +1250,7 @@ class BunListener implements Listener {
         "on Bun, there is no PROXY with tls: TLS comes before all that can be read",
       );
     }
+    if (tls !== undefined) secureContextOf(tls);
     this.#proxies = proxies;
     this.#backlog = backlog ?? SETTINGS.backlog.value;
     this.#refusal = refusal;
@@ -1253,7 +1269,7 @@ class BunListener implements Listener {
         data: (socket, chunk) => socket.data.data(chunk),
         drain: (socket) => socket.data.drain(),
         end: (socket) => socket.data.end(),
-        close: (socket) => socket.data.gone(),
+        close: (socket, error) => socket.data.gone(error),
         error: (socket) => socket.data.closed(),
       },
     });
@@ -1325,12 +1341,15 @@ class BunListener implements Listener {
 class UnixListener implements Listener {
   readonly addr: { hostname: string; port: number; unix: string };
   readonly #fs: typeof import("node:fs") = process.getBuiltinModule("node:fs");
+  /** The path, wherever this process goes. */
+  readonly #path: string;
   readonly #listener: Listener;
   readonly #file: FileStatus;
   #closed = false;
 
   constructor(unix: string, mode: number | undefined, bind: (path: string) => Listener) {
     this.addr = { hostname: "", port: 0, unix };
+    this.#path = process.getBuiltinModule("node:path").resolve(unix);
     this.#makeRoom();
     const folder = this.#fs.mkdtempSync(`${unix}.`);
     const path = `${folder}/s`;
@@ -1357,11 +1376,11 @@ class UnixListener implements Listener {
     const outcome = probe(unix);
     if (outcome === CONNECTED) throw new Error("another server listens there");
     if (outcome !== REFUSED) throw new Error("whether a server listens there can't be told");
-    // Another server may have replaced it meanwhile.
+    // Another server may have replaced it meanwhile, if not between the next two calls.
     if (this.#isStill(found)) this.#fs.unlinkSync(unix);
   }
   #isStill(file: FileStatus): boolean {
-    const now = this.#fs.lstatSync(this.addr.unix, { throwIfNoEntry: false });
+    const now = this.#fs.lstatSync(this.#path, { throwIfNoEntry: false });
     return now?.dev === file.dev && now.ino === file.ino && now.birthtimeMs === file.birthtimeMs;
   }
   get encrypted(): boolean {
@@ -1383,7 +1402,7 @@ class UnixListener implements Listener {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      if (this.#isStill(this.#file)) this.#fs.unlinkSync(this.addr.unix);
+      if (this.#isStill(this.#file)) this.#fs.unlinkSync(this.#path);
     } catch { /* It stays, as after a crash. */ }
     this.#listener.close();
   }
@@ -2104,8 +2123,8 @@ export interface HttpRequest {
    * that has only finished sending looks the same as one that left. An answer is sent all the same; but
    * a stream that ends after it is broken off, since it may have ended because of it. */
   readonly signal: AbortSignal;
-  /** Aborts when the server begins to stop: a handler whose answer has no end should end it then, or is
-   * cut off after the time of grace. */
+  /** Aborts when the server begins to stop, if the request has not been answered by then: a handler whose
+   * answer has no end should end it then, or is cut off after the time of grace. */
   readonly stopping: AbortSignal;
   /** The content as a stream that reads no faster than it is read from; null if there is none. */
   readonly body: ReadableStream<Uint8Array<ArrayBuffer>> | null;
@@ -3602,6 +3621,9 @@ function addField(reply: Reply, name: string, value: string): void {
     throw new ResponseError(`The response's field ${name} ${whatIsWrong(value)}`);
   }
   if (kind === "upgrade" && (reply.status === 101 || reply.status === 426)) { // 9110 §7.8: a MUST there
+    if (reply.upgrade !== undefined && reply.protocol !== "") {
+      throw new ResponseError("An upgrade is to one protocol");
+    }
     reply.fields += `${name}: ${value}\r\nConnection: Upgrade\r\n`;
     reply.protocol = value;
   }
@@ -3690,10 +3712,11 @@ function upgradeRefusal({ protocol }: Reply, request: IncomingRequest): HttpResp
   return request.content.complete ? undefined : errorReply(400, "An upgrade with content");
 }
 
-/** Applies preconditions and a range to a 200, in the order of 9110 §13.2.2. */
+/** Applies preconditions to a 200 or 206, and a range to a 200, in the order of 9110 §13.2.2. */
 function applyConditions(reply: Reply, request: HttpRequest): Reply {
   const { method, headers } = request;
-  if (reply.status !== 200 || (method !== "GET" && method !== "HEAD")) return reply;
+  if (reply.status !== 200 && reply.status !== 206) return reply; // 9110 §13.2.1
+  if (method !== "GET" && method !== "HEAD") return reply;
   const { etag, lastModified } = reply;
   const modified = lastModified === undefined ? NaN : parseDate(lastModified);
   if (etag !== undefined || !Number.isNaN(modified)) {
@@ -3710,7 +3733,7 @@ function applyConditions(reply: Reply, request: HttpRequest): Reply {
       : modified <= parseDate(headers.get("if-modified-since"));
     if (unchanged) return notModified(reply);
   }
-  const range = method === "GET" ? headers.get("range") : null;
+  const range = method === "GET" && reply.status === 200 ? headers.get("range") : null;
   return range === null ? reply : applyRange(reply, range, headers.get("if-range"), modified);
 }
 
@@ -4209,7 +4232,6 @@ class HttpConnection implements Patience, RequestOwner {
         }
 
         // Call the handler.
-        this.#isNoted = false;
         const content = new Body(head, this.#input, this, settings);
         const request = new IncomingRequest(head, content, this.#connection, this, proxies);
         this.#request = request;
@@ -4275,6 +4297,9 @@ class HttpConnection implements Patience, RequestOwner {
     if (reason !== undefined) this.#request?.abort(reason);
     this.#request?.end(reason ?? new Error(CLOSED));
     void this.#source?.cancel(reason);
+  }
+  get isClosed(): boolean {
+    return this.#closed;
   }
   /** Whether its permit was given back before it was closed. */
   get isLingering(): boolean {
@@ -4414,6 +4439,7 @@ class HttpConnection implements Patience, RequestOwner {
     const isNew = !this.#begun; // Empty lines before a request are no part of it.
     if (isNew && isTold) this.#startedAt = this.#headAt = performance.now();
     const parser = this.#parser ??= parsers.pop() ?? new HeadParser(headLimits);
+    this.#isNoted = false; // It may be refused.
     const head = parser.parse(input.bytes, input.start, input.end);
     if (head === undefined) {
       this.#isNoted = !parser.begun;
@@ -4539,6 +4565,7 @@ class HttpConnection implements Patience, RequestOwner {
       reply = this.#failureReply(error, request);
     }
     if (reply.upgrade !== undefined) {
+      discard(response);
       const refusal = upgradeRefusal(reply, request);
       if (refusal === undefined) this.#owner = reply.upgrade;
       else reply = checkResponse(refusal);
@@ -4776,7 +4803,9 @@ class HttpConnection implements Patience, RequestOwner {
       if (isLost) return;
       this.#putRefusal(error);
       await this.#linger();
-    } catch { /* The client did not wait for it. */ }
+    } catch (lost) { // The client did not wait for it.
+      if (!this.#isNoted) this.#noteLoss(LEFT, lost);
+    }
   }
   /** Gathers the server's own answer to a message, behind nothing else. */
   #putRefusal(error: HttpError): void {
@@ -4799,7 +4828,7 @@ class HttpConnection implements Patience, RequestOwner {
   /** Leaves the connection to whoever speaks another protocol. */
   async #handOver(owner: NonNullable<HttpResponse["upgrade"]>, request: IncomingRequest) {
     await this.#output.flush();
-    const connection = new UpgradedConnection(this.#connection, this.#input, () => this.close());
+    const connection = new UpgradedConnection(this.#connection, this.#input, this);
     try {
       await owner(connection);
       if (!this.#closed) await this.#linger(); // What it wrote last shall arrive.
@@ -4869,7 +4898,8 @@ class HttpConnection implements Patience, RequestOwner {
   /** The connection ends before its time; what becomes of a request that is in hand is told now. */
   #noteLoss(why: string, error: unknown): void {
     this.#shared.log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
-    if (why === LEFT) this.#shared.totals.losses++;
+    // Not so if the answer was cut off here.
+    if (why === LEFT && this.#reason === "") this.#shared.totals.losses++;
     if (this.#isNoted) return;
     const answered = this.#conclude(false);
     if (answered !== undefined) this.#lost(answered, why);
@@ -4889,16 +4919,16 @@ class UpgradedConnection implements Connection {
   readonly remotePort: number;
   readonly unix: string | undefined;
   readonly encrypted: boolean;
-  readonly close: () => void;
   /** Why it can't be read or written any further. */
   failure: unknown;
   readonly #connection: Connection;
   readonly #input: Input;
+  readonly #holder: HttpConnection;
 
-  constructor(connection: Connection, input: Input, close: () => void) {
+  constructor(connection: Connection, input: Input, holder: HttpConnection) {
     this.#connection = connection;
     this.#input = input;
-    this.close = close;
+    this.#holder = holder;
     this.remoteAddress = connection.remoteAddress;
     this.remotePort = connection.remotePort;
     this.unix = connection.unix;
@@ -4906,6 +4936,7 @@ class UpgradedConnection implements Connection {
   }
   read(buffer: Uint8Array): number | null | Promise<number | null> {
     const input = this.#input;
+    if (this.#holder.isClosed) return this.#heeded(Promise.reject(new Error(CLOSED)));
     if (!input.empty) return input.take(buffer);
     if (input.ahead === undefined) return this.#heeded(input.readInto(buffer));
     // A read was begun before, to notice whether the client leaves.
@@ -4916,6 +4947,9 @@ class UpgradedConnection implements Connection {
   }
   closeWrite(): void | Promise<void> {
     return this.#connection.closeWrite();
+  }
+  close(): void {
+    this.#holder.close(new Error(CLOSED));
   }
   #heeded<T>(result: T | Promise<T>): T | Promise<T> {
     if (isPromise(result)) result.catch((error) => this.failure = error);
@@ -5594,7 +5628,7 @@ function whyNoHandlers({ message, stack }: Error): string {
 }
 
 /** The program's own log, for libraries too: `serve(handler, { log: new LineLog() })`. Lines, each with its
- * time and level, go to the standard error: all those of one turn of the event loop at once, and while
+ * local time and level, go to the standard error: all those of one turn of the event loop at once, and while
  * there are more, all those of some milliseconds. When nobody takes them, 1 MiB is kept. */
 export class LineLog implements Logger {
   /** The three methods of a {@linkcode Logger}, as far as the level lets them through. */

@@ -31,10 +31,12 @@ import { CUT_OFF } from "./tests/cutoff.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
 import { FETCHED } from "./tests/fetched.ts";
+import { FILES } from "./tests/files.ts";
 import { runCases, runHeads } from "./tests/fuzz.ts";
 import { FRONTS } from "./tests/fronts.ts";
 import { GREEDY } from "./tests/greedy.ts";
 import { HOSTILE } from "./tests/hostile.ts";
+import { LAB } from "./tests/lab.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import "./tests/mended.ts";
 import "./tests/trusted.ts";
@@ -53,6 +55,7 @@ import {
   type Runtime,
   RUNTIMES,
 } from "./tests/sockets.ts";
+import { STEPS } from "./tests/steps.ts";
 import { TYPES } from "./tests/types.ts";
 import { UNIX } from "./tests/unix.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
@@ -1637,7 +1640,20 @@ const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
 const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE, ...CODED];
-const FROM_OUTSIDE = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, UNIX, PACKAGE, TYPES, BROWSED];
+const FROM_OUTSIDE = [
+  EXAMPLES,
+  FILES,
+  APPS,
+  FETCHED,
+  FRONTS,
+  PROXIED,
+  UNIX,
+  PACKAGE,
+  TYPES,
+  STEPS,
+  BROWSED,
+];
+const FROM_OUTSIDE = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, UNIX, PACKAGE, TYPES, BROWSED, LAB];
 const OTHERS = [...FROM_OUTSIDE, COMPARED].flat();
 
 for (const runtime of RUNTIMES) {

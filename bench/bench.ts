@@ -26,6 +26,7 @@ import {
   type Workload,
   WORKLOADS,
 } from "./plan.ts";
+import { writeFiles } from "./servers/nginx.ts";
 import { chart, MAIN, report, Results, writePart } from "./report.ts";
 
 const USAGE = `Usage: deno task bench [options]
@@ -139,6 +140,7 @@ async function main(): Promise<void> {
   const cores = usableCores();
   outputOf("taskset", "-a", "-p", "-c", `${cores[1]}`, `${Deno.pid}`); // off the server's core
   const directory = await Deno.makeTempDir();
+  writeFiles(directory);
   const results = new Results();
   let failed = false;
   try {

@@ -1,6 +1,7 @@
 /** What is measured: the servers, the workloads, and how this server is meant to compare. */
 
 import { big, book, headers } from "./servers/app.ts";
+import { FILES } from "./servers/nginx.ts";
 import { configureNginx } from "./servers/nginx.ts";
 import { bytesOf, outputOf } from "./measure.ts";
 
@@ -10,7 +11,7 @@ export interface Workload {
   name: string;
   title: string;
   /** Which application the servers run. */
-  app: "book" | "bodies";
+  app: "book" | "bodies" | "files";
   connections: number;
   /** Exactly what is sent, as often as it fits into the time. */
   request: Uint8Array;
@@ -63,6 +64,12 @@ function workload(name: string, title: string, request: string, more: Partial<Wo
   return { ...usual, answer, name, title, request: bytesOf(request), ...more } as Workload;
 }
 
+/** A GET of one of the files that lie in the folder of the measurement. */
+function file(name: keyof typeof FILES, title: string, connections: number) {
+  const answer = { headers: {}, body: FILES[name] };
+  return workload(name, title, get(`/${name}`), { app: "files", connections, answer });
+}
+
 /** A POST of a JSON object that is so many bytes long, and how it comes back. */
 function json(name: string, title: string, size: number) {
   const object = { title: "Emma", author: "Jane Austen", chapters: [] as string[], rest: "" };
@@ -100,6 +107,8 @@ export const WORKLOADS: Workload[] = [
     connections: 16,
     answer: { headers: {}, body: `${big.length}` },
   }),
+  file("small.css", "A file of 1 KiB", 64),
+  file("large.css", "A file of 1 MiB, 16 connections", 16),
   workload("idle", `GET beside ${IDLE} idle connections`, get("/book"), { idle: IDLE }),
   workload("start", "From process start to first answer", get("/book"), { startOnly: true }),
 ];
@@ -123,7 +132,7 @@ export type How = Pick<Workload, "app" | "log" | "tls"> & Partial<Pick<Workload,
 // The programs themselves: what is on the path may be a script that starts them.
 const bun = outputOf("bun", "-e", "console.log(process.execPath)");
 const python = outputOf("python3", "-c", "import sys; print(sys.executable)");
-const file = (name: string) => new URL(name, import.meta.url).pathname;
+const script = (name: string) => new URL(name, import.meta.url).pathname;
 export const RUN = {
   Deno: [Deno.execPath(), "run", "--allow-all"],
   Bun: [bun ?? "bun"],
@@ -132,6 +141,7 @@ const ALL = WORKLOADS.map(({ name }) => name);
 const GETS = ["get", "get512", "browser"];
 const SIMPLE = [...GETS, "close", "pipeline", "idle", "start"];
 const RIVALS = ALL.filter((name) => name !== "log" && name !== "told");
+const OTHERS = RIVALS.filter((name) => !(name in FILES));
 
 /** How a checkout of this project starts its server, with its limits as wide as the others' are. */
 export function commandOf(
@@ -157,10 +167,11 @@ function own(runtime: "Deno" | "Bun"): Server {
     runtime,
     role: "this",
     workloads: ALL,
-    command: (port, how) =>
-      how.app === "bodies" || how.told
-        ? [...RUN[runtime], file(`servers/${how.told ? "told" : "bodies"}.ts`), `${port}`]
-        : commandOf(runtime, file("../server.ts"), port, how),
+    command: (port, how, directory) => {
+      const app = how.told ? "told" : how.app;
+      if (app === "book") return commandOf(runtime, script("../server.ts"), port, how);
+      return [...RUN[runtime], script(`servers/${app}.ts`), `${port}`, directory];
+    },
   };
 }
 function other(
@@ -171,11 +182,11 @@ function other(
   program: string,
   workloads = RIVALS,
 ): Server {
-  const command = (port: number, { app, tls }: How) => [
+  const command = (port: number, { app, tls }: How, directory: string) => [
     ...RUN[runtime],
-    file(`servers/${program}.ts`),
+    script(`servers/${program}${app === "files" ? "-files" : ""}.ts`),
     `${port}`,
-    app,
+    app === "files" ? directory : app,
     ...(tls ? [tls.cert, tls.key] : []),
   ];
   return { name, title, runtime, role, workloads, command };
@@ -184,18 +195,18 @@ function other(
 export const SERVERS: Server[] = [
   own("Deno"),
   other("Deno", "rival", "deno-serve", "`Deno.serve`", "deno-serve"),
-  other("Deno", "other", "deno-node", "`node:http` on Deno", "node-http"),
+  other("Deno", "other", "deno-node", "`node:http` on Deno", "node-http", OTHERS),
   other("Deno", "floor", "deno-floor", "`Deno.listen`, the floor", "floor", GETS),
   own("Bun"),
   other("Bun", "rival", "bun-serve", "`Bun.serve`", "bun-serve"),
   other("Bun", "other", "bun-routes", "`Bun.serve`, static routes", "bun-routes", SIMPLE),
-  other("Bun", "other", "bun-node", "`node:http` on Bun", "node-http"),
+  other("Bun", "other", "bun-node", "`node:http` on Bun", "node-http", OTHERS),
   other("Bun", "floor", "bun-floor", "`Bun.listen`, the floor", "floor", GETS),
   {
     name: "nginx",
     title: "nginx",
     role: "other",
-    workloads: [...SIMPLE, "download"],
+    workloads: [...SIMPLE, "download", ...Object.keys(FILES)],
     command: (port, _, directory) => {
       return ["nginx", "-e", "stderr", "-c", configureNginx(port, directory)];
     },
@@ -205,7 +216,7 @@ export const SERVERS: Server[] = [
     title: "Python, three threads",
     role: "other",
     workloads: ["close", "start"],
-    command: (port) => [python ?? "python3", file("servers/threads.py"), `${port}`],
+    command: (port) => [python ?? "python3", script("servers/threads.py"), `${port}`],
   },
 ];
 
@@ -265,6 +276,10 @@ export const TARGETS: Target[] = [
   target(`${MICROSECONDS}: a new connection each`, "close", 1.00, 1.00),
   target(`${MICROSECONDS}: response of 1 MiB`, "download", 1.00, 1.00),
   target(`${MICROSECONDS}: upload of 1 MiB`, "upload", 1.00, 1.00),
+  // The runtimes' own look at nothing but the name. Bun's opens the file in native code, and lets the
+  // kernel send the larger one (sendfile) without the bytes ever coming to the process.
+  target(`${MICROSECONDS}: a file of 1 KiB`, "small.css", 1.00, 1.60),
+  target(`${MICROSECONDS}: a file of 1 MiB`, "large.css", 1.60, 10.0),
   target(`${MICROSECONDS}: GET beside idle connections`, "idle", 1.00, 1.00),
   target("Requests a second, 64 connections", "get", 1.0, 1.0, "rate"),
   target("Requests a second, 512 connections", "get512", 1.0, 1.0, "rate"),

@@ -191,6 +191,9 @@ ${targetTable(results)}
   which a read is a request.
 - nginx answers the same bytes from its configuration, and the megabyte from a file with sendfile.
   It runs as one process.
+- The files lie in the page cache. This server serves them by \`extras/files.ts\`, which finds out where
+  links lead and tells type, date and tag; the servers of the runtimes look at nothing but the name, and
+  tell the length. \`Bun.serve\` and nginx leave the larger file to the kernel (sendfile).
 - The pool of three threads in Python answers one request a connection, as such servers are taught:
   kept open, three connections would keep all others waiting. So it is in that workload alone.
 - \`Bun.serve\` closes a connection as it is asked to, but its answer does not say \`Connection: close\`.
@@ -203,7 +206,8 @@ ${targetTable(results)}
 `;
 }
 
-/** Bars: this server's CPU time, as a part of its rival's. */
+/** Bars: this server's CPU time, as a part of its rival's. Those beyond twice as much are cut off there:
+ * the figures beside them tell. */
 export function chart(results: Results): string {
   const rows = WORKLOADS.filter(({ name }) =>
     RUNTIMES.some((runtime) => results.get(name, find(runtime, "rival"), "cpu") > 0)
@@ -213,7 +217,7 @@ export function chart(results: Results): string {
       results.ratio("cpu", [name, find(runtime, "this")], [name, find(runtime, "rival")])
     )
   );
-  const longest = Math.max(1.1, ...ratios.filter(Number.isFinite));
+  const longest = Math.min(2, Math.max(1.1, ...ratios.filter(Number.isFinite)));
   const left = 290, right = left + 400, unit = 400 / longest, rowHeight = 52, top = 64;
   const width = right + 130, height = top + rows.length * rowHeight + 12;
   let bars = "";
@@ -225,7 +229,7 @@ export function chart(results: Results): string {
       const theirs = results.get(name, find(runtime, "rival"), "cpu");
       const ratio = ratios[row * RUNTIMES.length + i];
       if (!(ratio > 0)) return;
-      const length = ratio * unit, at = y + 2 + i * 19;
+      const length = Math.min(ratio, longest) * unit, at = y + 2 + i * 19;
       bars += `<rect class="${runtime}" x="${left}" y="${at}" width="${length.toFixed(1)}" ` +
         `height="17" rx="2"/>\n<text class="small" x="${right + 12}" ` +
         `y="${at + 13}">${show(mine)} / ${show(theirs)} µs</text>\n`;

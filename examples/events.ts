@@ -45,7 +45,11 @@ const server = serve((request) => {
   // Only an id that was given here counts: after a restart they begin again.
   const seen = /^\d{1,15}$/.test(id) && Number(id) <= last ? Number(id) : last;
   return {
-    headers: { "Content-Type": "text/event-stream", "Cache-Control": "no-store" },
+    headers: {
+      "Content-Type": "text/event-stream",
+      "Cache-Control": "no-store",
+      "X-Accel-Buffering": "no", // lest nginx waits for more, if it is in front
+    },
     body: request.method === "HEAD" ? "" : follow(seen, request),
   };
 }, { port: Number(process.argv[2] ?? 8080), log: console });

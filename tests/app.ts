@@ -106,6 +106,23 @@ const server = serve(async (request): Promise<HttpResponse | Response> => {
         headers: { Upgrade: "shout" },
         upgrade: (connection) => writeAll(connection, big.subarray(0, MIB)),
       };
+    case "/half": // ends its side first, then tells how the client has ended
+      return {
+        headers: { Upgrade: "shout" },
+        async upgrade(connection) {
+          await writeAll(connection, BYE);
+          await connection.closeWrite();
+          const buffer = new Uint8Array(1000);
+          let size = 0;
+          try {
+            for (let count; (count = await connection.read(buffer)) !== null;) size += count;
+            console.error(`Half: ${size} and its end`);
+          } catch {
+            console.error("Half: broken");
+          }
+          await connection.closeWrite(); // does nothing
+        },
+      };
     case "/shout": // what comes, in capitals, until a stop
       return {
         headers: { Upgrade: "shout" },

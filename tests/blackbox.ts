@@ -271,8 +271,8 @@ export const SCENARIOS: Scenario[] = [
     const help = await run(runtime, ["--help"]);
     assertEquals([help.code, help.log], [0, ""]);
     assertMatch(help.out, /^Usage: server\.ts \[options\]\n/);
-    // The README's table has the same flags and defaults.
-    const readme = await Deno.readTextFile("README.md");
+    // The table in docs/ has the same flags and defaults.
+    const readme = await Deno.readTextFile("docs/options.md");
     const rows = Array.from(
       readme.matchAll(/^\| `(--[a-z-]+)` +\| (?:`\w+`)? +\| `?([\w.]+)`? /gm),
     );
@@ -444,6 +444,8 @@ export const SCENARIOS: Scenario[] = [
           /the certificate or its key can't be used: [^\n]+\n$/,
         ],
         [["--tls-cert", certificate, "--tls-key", certificate], 1, /can't be used: [^\n]+\n$/],
+        [["--tls-cert", `${folder}/chain.pem`, "--tls-key", key], 1, /can't be used: [^\n]+\n$/],
+        [["--tls-cert", `${folder}/cut.pem`, "--tls-key", key], 1, /can't be used: [^\n]+\n$/],
         [
           ["--tls-cert", certificate, "--tls-key", `${folder}/ca-key.pem`],
           1,
@@ -451,6 +453,13 @@ export const SCENARIOS: Scenario[] = [
         ],
       ];
       const args = runtime.name === "Deno" ? [...runtime.args, "--allow-read"] : runtime.args;
+      // Chains whose second certificate is none, or is not whole.
+      const begin = "-----BEGIN CERTIFICATE-----";
+      await shell(
+        `cd "$1"; (cat cert.pem; echo ${begin}; echo AAAA; echo -----END CERTIFICATE-----) > chain.pem
+        (cat cert.pem; head -n 5 ca.pem) > cut.pem`,
+        folder,
+      );
       for (const [flags, status, line] of rows) {
         const { code, log } = await run({ ...runtime, args }, [...flags, "--port", "0"]);
         assertEquals(code, status, log);

@@ -129,12 +129,21 @@ export class WebDriver implements AsyncDisposable {
   }
   /** Presses Tab until an element has the focus, as someone without a mouse does. */
   async tabTo(selector: string): Promise<void> {
-    for (let i = 0; i < 30; i++) {
+    for (let i = 0; i < 50; i++) {
       await this.press(TAB);
       const script = "return document.activeElement?.matches(arguments[0]) ?? false";
       if (await this.run<boolean>(script, selector)) return;
     }
     throw new Error(`the Tab key does not lead to ${selector}`);
+  }
+  /** Goes to a button as someone without a mouse does, and presses it. */
+  async push(selector: string): Promise<void> {
+    await this.tabTo(selector);
+    await this.press(ENTER);
+  }
+  /** A command of Chromium's own protocol. */
+  async tell(cmd: string, params: unknown): Promise<void> {
+    await this.command("/goog/cdp/execute", { cmd, params });
   }
   /** What the browser has complained of since it was last asked. */
   async complaints(): Promise<string[]> {
@@ -181,17 +190,23 @@ export const BROWSED: Scenario[] = [
     assertEquals(answer.title, "Emma");
     assertEquals(answer.id, 1);
     await browser.shows("#send .facts", /POST \/book/);
+    await browser.push("#send summary");
+    await browser.shows("#send .sent", /Content-Length: \d+\\r\\n\n\\r\\n\n\{\\n\n/);
+    await browser.shows("#send .received", /^ *"id": 1\\n$/m);
+    await browser.shows("#send .wire", /disconnected by the server$/);
     assertEquals(await browser.complaints(), []); // nothing failed and nothing was blocked
     const hosts = "return [...new Set(performance.getEntriesByType('resource')" +
       ".map((entry) => new URL(entry.name).host))]";
     assertEquals(await browser.run(hosts), [`127.0.0.1:${server.port}`]);
 
-    await browser.tabTo("textarea");
+    await browser.tabTo("#body");
     await browser.press([CONTROL, END], ..."oops");
-    await browser.tabTo("#send button[type=submit]");
-    await browser.press(ENTER);
+    for (const part of [".status", ".result", ".facts"]) {
+      assertEquals(await browser.text(`#send ${part}`), "", "an answer to what was there before");
+    }
+    await browser.push("#send button[type=submit]");
     await browser.shows("#send .status", /^400 Bad Request: Invalid JSON$/);
-    assertEquals(await browser.text("#send .result"), "");
+    assertEquals(await browser.run("return document.querySelector('#send pre')"), null);
     assertEquals(
       await browser.run("return document.querySelector('textarea').ariaInvalid"),
       "true",
@@ -209,14 +224,15 @@ export const BROWSED: Scenario[] = [
 
     first.signal("SIGTERM");
     assertEquals(await first.ended(), 0);
-    await browser.tabTo("#ask button");
-    await browser.press(ENTER);
-    await browser.shows("#ask .status", /^Could not reach .* Is the server running\?$/);
-    assertEquals(await browser.text("#ask .facts"), ""); // nothing answered
+    for (const [section, button] of [["#ask", "button"], ["#pool", "button"]]) {
+      await browser.push(`${section} ${button}`);
+      await browser.shows(`${section} .status`, /^Could not reach .* Is the server running\?$/);
+      assertEquals(await browser.text(`${section} .result`), ""); // nothing answered
+    }
+    assertEquals(await browser.text("#ask .facts"), "");
 
     await using _second = await restart(runtime, first.port);
-    await browser.tabTo("#ask .result button"); // "Try again"
-    await browser.press(ENTER);
+    await browser.push("#ask button");
     await browser.shows("#ask .status", /^200\b|^304\b/);
     await browser.shows("#ask .result h3", /^Alice's/);
     await browser.tabTo("input[name=title]");
@@ -255,19 +271,125 @@ export const BROWSED: Scenario[] = [
     }
   }, { needs: "chromedriver" }],
 
-  ["a browser's six questions come back in waves from a pool of two", async (runtime) => {
-    const options = ["--delay", "0.4", "--max-connections", "2"];
-    await using server = await Process.start(runtime, options);
+  ["a browser shows six clients in a line, side by side, and in waves", async (runtime) => {
+    await using server = await Process.start(runtime);
     await using browser = await WebDriver.start();
     await browser.open(`http://127.0.0.1:${server.port}/`);
     await browser.shows("#ask .status", /^200\b/);
-    await browser.tabTo("#pool button");
-    await browser.press(ENTER);
-    const status = await browser.shows("#pool .status", /^Six answers .* They came in \d waves\.$/);
-    const [, taken] = /in (\d+) ms/.exec(status)!;
-    assert(Number(taken) >= 1190, status); // three times the delay
-    await browser.shows("#pool .facts", /\d used again/);
-    assertEquals(await browser.run("return document.querySelectorAll('#pool li').length"), 6);
+    const pressed = async (selector: string, how: RegExp, least: number) => {
+      const section = selector.split(" ")[0];
+      await browser.push(selector);
+      const status = await browser.shows(`${section} .status`, /^Six answers/);
+      assertMatch(status, how);
+      const taken = Number(/in (\d+) ms/.exec(status)![1]);
+      assert(taken >= least, status);
+      await browser.shows(`${section} .result`, /^(Client \d: 200 OK, \d+ ms\s*){6}$/);
+      // From left to right, the bars are as long as the clients waited and were served.
+      return await browser.run<number[][]>(
+        "return [...document.querySelectorAll(arguments[0])].map((track) =>" +
+          "[...track.children].map((bar) => bar.getBoundingClientRect().width / track.clientWidth))",
+        `${section} .track`,
+      );
+    };
+    await browser.tabTo("input[name=delay]");
+    await browser.press(..."0.3");
+    const line = await pressed("#tasks button", /one after the other\.$/, 1795);
+    for (const [i, [waits, served]] of line.entries()) {
+      const before = i === 0 ? 0 : line[i - 1][0] + line[i - 1][1];
+      assert(Math.abs(waits - before) < 0.05 && served > 0.05, `${line}`);
+    }
+    await pressed("#tasks button:last-child", /all side by side\.$/, 295);
+    await browser.tabTo("input[name=permits]");
+    await browser.press("2");
+    await pressed("#pool button", /in 3 waves\.$/, 1495);
     assertEquals(await browser.complaints(), []);
+  }, { needs: "chromedriver" }],
+
+  ["a browser shows what is sent and received, and why a connection ends", async (runtime) => {
+    await using server = await Process.start(runtime);
+    await using browser = await WebDriver.start();
+    await browser.open(`http://127.0.0.1:${server.port}/`);
+    await browser.shows("#ask .status", /^200\b/);
+    await browser.shows("#pool .start", runtime.name === "Bun" ? /^bun server/ : /^deno run/);
+    await browser.push("#idle");
+    const ends = /1: no answer, closed .*2: 408 Request Timeout, .*3: 200 OK, closed/;
+    await browser.shows("#pool .status", ends);
+
+    await browser.push("#keep button:nth-child(1)");
+    await browser.shows("#keep .status", /^200 OK, closed after \d+ ms, being idle\.$/);
+    const pieces = "return [...document.querySelectorAll('#keep .sent pre')]" +
+      ".map((piece) => piece.textContent.trim())";
+    const [first, second, last] = await browser.run<string[]>(pieces);
+    assertEquals([first, last], ["POST / HT", "ouser"]);
+    assertMatch(second, /^TP\/1\.1\\r\\n\n.*\nContent-Length: 9\\r\\n\n\\r\\n\nCuri$/s);
+    await browser.push("#keep button:nth-child(2)");
+    await browser.shows("#keep .status", /^200 OK, then 200 OK, closed/);
+    await browser.push("#keep button:nth-child(3)");
+    await browser.shows("#keep .status", /^200 OK, then 404 Not Found, closed/);
+    const counted = "return document.querySelectorAll('#keep .received').length";
+    assertEquals(await browser.run(counted), 1);
+
+    const reasons = [/version is not/, /Host/, /field/, /Content-Length/, /^505/, /^400/];
+    for (const [i, reason] of reasons.entries()) {
+      await browser.push(`#mistakes button:nth-child(${i + 1})`);
+      await browser.shows("#refuse .status", reason);
+      assertMatch(await browser.text("#refuse .status"), /^[45]\d\d /);
+      await browser.shows("#refuse .wire", /disconnected by the server$/);
+    }
+    await browser.tabTo("#bytes");
+    await browser.press(
+      [CONTROL, "a"],
+      ..."GET /\\p\\x41 HTTP/1.1",
+      ENTER,
+      ..."Host:a",
+      ENTER,
+      ENTER,
+    );
+    assertEquals(await browser.text("#refuse .status"), "");
+    await browser.push("#refuse [type=submit]");
+    await browser.shows("#refuse .status", /^404 Not Found$/);
+    const sent =
+      "return [...document.querySelectorAll('#refuse .sent pre')].map((one) => one.innerText)";
+    assertEquals(
+      await browser.run(sent),
+      ["GET /", "A HTTP/1.1\\r\\n\nHost:a\\r\\n\n\\r\\n\n"],
+    );
+    assertEquals(await browser.complaints(), []);
+  }, { needs: "chromedriver" }],
+
+  ["a browser's page claims no more than it can, and fits a phone", async (runtime) => {
+    await using server = await Process.start(runtime);
+    await using browser = await WebDriver.start();
+    const url = `http://127.0.0.1:${server.port}/`;
+    const size = { width: 360, height: 640, deviceScaleFactor: 1, mobile: true };
+    await browser.tell("Emulation.setDeviceMetricsOverride", size);
+    await browser.open(url);
+    await browser.shows("#ask .status", /^200\b/);
+    await browser.push("#send [type=submit]");
+    await browser.shows("#send .status", /^200\b/);
+    const isSeen = "const { top, bottom } = document.querySelector('#send .status')" +
+      ".getBoundingClientRect(); return top >= 0 && bottom <= innerHeight";
+    assert(await browser.run(isSeen), "the answer is out of sight");
+    for (const button of ["#send summary", "#idle", "#mistakes button"]) await browser.push(button);
+    await browser.shows("#pool .status", /closed after/);
+    assertEquals(await browser.run("return document.documentElement.scrollWidth"), size.width);
+
+    await browser.tell("Network.enable", {});
+    await browser.tell("Network.setExtraHTTPHeaders", { headers: { Via: "1.1 a" } });
+    await browser.open(url);
+    for (const section of ["#tasks", "#pool", "#keep", "#refuse"]) {
+      await browser.shows(
+        `${section} .status`,
+        /^The lab is for clients on this machine, unless/,
+      );
+    }
+    assertEquals(await browser.run("return document.querySelectorAll('button:enabled').length"), 3);
+
+    await browser.tell("Emulation.setScriptExecutionDisabled", { value: true });
+    await browser.open(url);
+    await browser.shows("main", /^Without JavaScript/);
+    const controls = "return [...document.querySelectorAll('button, input, textarea, details')]" +
+      ".filter((one) => one.checkVisibility()).length";
+    assertEquals(await browser.run(controls), 0);
   }, { needs: "chromedriver" }],
 ];

@@ -1445,3 +1445,30 @@ Deno.test("what a handler threw after its content had failed is in the log", asy
   assertEquals(status, 413);
   assert(info.some((line) => line.includes("db down")), info.join("\n"));
 });
+
+Deno.test("a handler's own 206 has preconditions, and no range is taken from it again", async () => {
+  const part = (): HttpResponse => ({
+    status: 206,
+    headers: {
+      "ETag": '"a"',
+      "Last-Modified": "Sun, 06 Nov 1994 08:49:37 GMT",
+      "Content-Range": "bytes 1-3/5",
+    },
+    body: "ell",
+  });
+  const rows: [section: string, fields: string, status: number, body: string][] = [
+    ["9110 §14.2", "", 206, "ell"],
+    ["9110 §13.1.1", 'If-Match: "b"\r\n', 412, "412 Precondition Failed"],
+    ["9110 §13.1.2", 'If-None-Match: "a"\r\n', 304, ""],
+    ["9110 §13.1.3", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 304, ""],
+    ["9110 §13.1.4", "If-Unmodified-Since: Sun, 06 Nov 1993 08:49:37 GMT\r\n", 412, ""],
+    ["9110 §13.2.1", 'If-None-Match: "b"\r\n', 206, "ell"],
+  ];
+  for (const [section, fields, status, body] of rows) {
+    const [answer] = await ask(part, get("/", `Range: bytes=1-3\r\n${fields}`));
+    assertEquals(answer.status, status, section);
+    if (body !== "") assertEquals(answer.body, body, section);
+    const range = status === 206 ? "bytes 1-3/5" : undefined;
+    assertEquals(field(answer, "content-range"), range, section);
+  }
+});

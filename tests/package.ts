@@ -37,12 +37,12 @@ async function ask(port: number, path: string, body?: string): Promise<[number, 
   return [response.status, await response.text()];
 }
 
-/** The first example that serves, of those in a chapter of the README. */
-async function readmeExample(title: string): Promise<string> {
-  const [, chapter] = (await Deno.readTextFile("README.md")).split(`\n## ${title}\n`);
-  const blocks = Array.from(chapter.split("\n## ")[0].matchAll(/^```ts\n([^]*?)^```$/gm));
+/** The first example that serves, of those in a chapter of a text. */
+async function exampleIn(file: string, title: string): Promise<string> {
+  const [, chapter] = (await Deno.readTextFile(file)).split(new RegExp(`^#+ ${title}\n`, "m"));
+  const blocks = Array.from(chapter.split(/^#+ /m)[0].matchAll(/^```ts\n([^]*?)^```$/gm));
   const example = blocks.map(([, code]) => code).find((code) => code.includes("serve("));
-  assert(example !== undefined, `README.md has no example in ${title}`);
+  assert(example !== undefined, `${file} has no example in ${title}`);
   assertMatch(example, /\bport: \d+/);
   return example.replace(/\bport: \d+/g, "port: 0");
 }
@@ -74,9 +74,32 @@ export const PACKAGE: Scenario[] = [
     assertEquals(await ask(server.port, "/hello"), [200, "/hello"]);
   }],
 
-  ["the README's example of the library", async (runtime) => {
+  ["the links between the texts lead somewhere", async () => {
+    const texts = ["README.md", "CHANGELOG.md", "bench/results.md", "steps/README.md"];
+    for await (const { name } of Deno.readDir("docs")) texts.push(`docs/${name}`);
+    const nameOf = (heading: string) =>
+      heading.toLowerCase().replaceAll(/[^\p{L}\d\s_-]/gu, "").replaceAll(" ", "-");
+    for (const text of texts) {
+      for (const [, link] of (await Deno.readTextFile(text)).matchAll(/\]\(([^)]+)\)/g)) {
+        const { origin, pathname, hash } = new URL(link, `file:///${text}`);
+        if (origin !== "null") continue; // of another site
+        const path = pathname.slice(1);
+        assert(await Deno.stat(path).then(() => true, () => false), `${text}: ${link}`);
+        if (hash === "") continue;
+        const headings = (await Deno.readTextFile(path)).matchAll(/^#+ (.*)$/gm);
+        const names = Array.from(headings, ([, heading]) => nameOf(heading));
+        assert(names.includes(hash.slice(1)), `${text}: ${link}`);
+      }
+    }
+  }, { only: "Deno" }],
+
+  ["the example of the library", async (runtime) => {
     await using folder = await Folder.create();
-    await using server = await start(runtime, folder, await readmeExample("As a library"));
+    await using server = await start(
+      runtime,
+      folder,
+      await exampleIn("docs/library.md", "As a library"),
+    );
     const { port } = server;
     assertEquals(await ask(port, "/ping"), [200, "pong\n"]);
     assertEquals(await ask(port, "/sum", "[1, 2, 3]"), [200, "6\n"]);
@@ -88,18 +111,34 @@ export const PACKAGE: Scenario[] = [
     assertEquals(await ask(port, "/ping"), [200, "pong\n"]);
   }],
 
-  ["the README's example of an application written for Fetch", async (runtime) => {
+  ["the README's example", async (runtime) => {
+    await using folder = await Folder.create();
+    await using server = await start(runtime, folder, await exampleIn("README.md", "Start"));
+    assertEquals(await ask(server.port, "/you"), [200, "Hello, /you\n"]);
+  }],
+
+  ["the example of an application written for Fetch", async (runtime) => {
     await using folder = await Folder.create();
     const hono = runtime.name === "Deno" ? "npm:hono@4" : "hono@4";
-    const example = await readmeExample("Applications written for Fetch");
+    const example = await exampleIn("docs/library.md", "Applications written for Fetch");
     await using server = await start(runtime, folder, example.replace('"hono"', `"${hono}"`));
     assertEquals(await ask(server.port, "/"), [200, "Hello, 127.0.0.1\n"]);
     assertEquals(await ask(server.port, "/none"), [404, "404 Not Found"]);
   }],
 
-  ["the README's example of what a service needs besides", async (runtime) => {
+  ["the example of files", async (runtime) => {
     await using folder = await Folder.create();
-    const example = await readmeExample("What a service needs besides");
+    await shell('cp -r extras "$1"; mkdir "$1/public"; echo hi > "$1/public/a.txt"', folder.path);
+    const args = runtime.name === "Deno" ? [...runtime.args, "--allow-read=public"] : [];
+    const example = await exampleIn("docs/companions.md", "Files");
+    await using server = await start({ ...runtime, args }, folder, example);
+    assertEquals(await ask(server.port, "/a.txt"), [200, "hi\n"]);
+    assertEquals(await ask(server.port, "/main.ts"), [404, "404 Not Found"]);
+  }],
+
+  ["the example of what a service needs besides", async (runtime) => {
+    await using folder = await Folder.create();
+    const example = await exampleIn("docs/library.md", "What a service needs besides");
     await using server = await start(runtime, folder, example, "logged");
     const { port } = server;
     const large = "x".repeat(2_000_000);
@@ -156,20 +195,21 @@ export const PACKAGE: Scenario[] = [
     assertMatch(printed, /Dry run complete$/);
     assert(!/warning/i.test(printed), printed);
     const { publish: { include }, exports } = JSON.parse(await Deno.readTextFile("deno.json"));
-    const folder = new URL("..", import.meta.url).href;
+    const here = new URL("../", import.meta.url).href;
     const files = Array.from(printed.matchAll(/^ +(file:.*) \(.*\)$/gm), ([, url]) => {
-      return url.slice(folder.length);
+      return url.slice(here.length);
     });
     assertEquals(files.sort(), include.toSorted());
     // Of a file that is imported as text, `deno publish` does not notice that it is missing.
-    const needed = Object.values<string>(exports);
+    const needed = Object.values<string>(exports).map((path) => path.slice("./".length));
     for (const name of files.filter((name) => name.endsWith(".ts"))) {
       const code = await Deno.readTextFile(name);
-      for (const [, path] of code.matchAll(/(?:from |import\()"(\..*?)"/g)) {
-        needed.push(`.${new URL(path, `file:///${name}`).pathname}`);
+      const imports = code.matchAll(/^import.* from "(\..*?)"|import\("(\..*?)"\)/gm);
+      for (const [, at, later] of imports) {
+        needed.push(new URL(at ?? later, here + name).href.slice(here.length));
       }
     }
-    assert(needed.includes("./index.html"), `${needed}`);
-    for (const path of needed) assert(files.includes(path.slice("./".length)), path);
+    assert(needed.includes("index.html"), `${needed}`);
+    for (const path of needed) assert(files.includes(path), path);
   }, { only: "Deno" }],
 ];

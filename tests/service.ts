@@ -354,6 +354,51 @@ Deno.test("a request is delivered when the last of its answer has been taken, no
   await stop(server, clock);
 });
 
+Deno.test("a request that was refused behind an answer that nobody took is told", async () => {
+  for (
+    const second of ["x\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nA: ", get("/", "A\x00: b\r\n")]
+  ) {
+    const told: Exchange[] = [];
+    await using server = start(() => ({ body: "x".repeat(500) }), {
+      onExchange: (one) => told.push(one),
+    });
+    const client = server.connect();
+    client.stalled = true;
+    client.send(get("/1") + second);
+    await pause(2);
+    client.reset();
+    await client.until(() => client.closed);
+    assertEquals(told.map(({ delivered }) => delivered), [false, false], second);
+    assertEquals(server.stats.losses, 1);
+  }
+});
+
+Deno.test("an answer that its own server cuts off is nobody's loss", async () => {
+  const bodies: (() => HttpResponse["body"])[] = [
+    async function* () {
+      yield "x";
+      await pause(1);
+      throw new Error("on purpose");
+    },
+    () => new ReadableStream({ pull: (controller) => controller.error(new Error("on purpose")) }),
+    () => generate(["x"], 1) as AsyncIterable<Uint8Array>, // It is shorter than it said.
+  ];
+  for (const body of bodies) {
+    const told: Exchange[] = [];
+    const headers: Record<string, string> = body === bodies[2] ? { "Content-Length": "2" } : {};
+    await using server = start(() => ({ body: body(), headers }), {
+      onExchange: (one) => told.push(one),
+    });
+    const client = server.connect();
+    client.send(get());
+    const isStreamed = body !== bodies[1]; // The other fails before its answer begins.
+    await client.until(() => isStreamed ? client.closed : client.text.includes("500"));
+    const { status, delivered, reason } = told[0];
+    if (isStreamed) assertEquals([status, delivered, reason], [200, false, "cut off"]);
+    assertEquals(server.stats.losses, 0);
+  }
+});
+
 Deno.test("what onExchange throws or rejects with is logged, and harms nobody", async () => {
   for (
     const onExchange of [() => {
@@ -515,6 +560,7 @@ Deno.test("an upgrade that makes no sense is a 500", async () => {
     { upgrade: "echo", headers: { Upgrade: "echo" } },
     { upgrade: shout, headers: { Upgrade: "echo" }, status: 200 },
     { upgrade: shout, headers: { Upgrade: "echo" }, body: "x" },
+    { upgrade: shout, headers: { Upgrade: ["other/1", "echo"] } },
     Object.freeze({ upgrade: shout }),
   ];
   for (const response of responses) {
@@ -522,6 +568,42 @@ Deno.test("an upgrade that makes no sense is a 500", async () => {
     const [{ status }] = await ask(() => response as HttpResponse, get("/", ASKS), { log });
     assertEquals([status, error.length], [500, 1]);
   }
+});
+
+Deno.test("the stream of a Response is canceled when its connection is taken over, or is not", async () => {
+  for (const fields of [ASKS, ""]) {
+    let canceled = 0;
+    const body = new ReadableStream({ cancel: () => void canceled++ });
+    const response = new Response(body, { headers: { Upgrade: "echo" } });
+    const [{ status }] = await ask(
+      () => Object.assign(response, { upgrade: () => {} }),
+      get("/", fields),
+    );
+    assertEquals([status, canceled], [fields === "" ? 426 : 101, 1]);
+  }
+});
+
+Deno.test("an owner that closes a connection gets nothing more of it, and its signal aborts", async () => {
+  let aborted: unknown;
+  const outcomes: unknown[] = [];
+  await using server = start((request) => ({
+    headers: { Upgrade: "echo" },
+    upgrade: async (connection) => {
+      request.signal.addEventListener("abort", () => aborted = request.signal.reason);
+      connection.close();
+      connection.close();
+      for (const use of [connection.read(new Uint8Array(1)), connection.write(bytesOf("x"))]) {
+        outcomes.push(await Promise.resolve(use).catch(String));
+      }
+      await connection.closeWrite();
+    },
+  }));
+  const client = server.connect();
+  client.send(get("/", ASKS) + "more");
+  await client.until(() => client.closed);
+  await pause(1);
+  assertMatch(outcomes.join(), /^Error: .*closed,Error: .*closed$/);
+  assertMatch(`${aborted}`, /closed/);
 });
 
 Deno.test("a frozen response and one of Fetch can take the connection over", async () => {
@@ -774,6 +856,26 @@ export const SERVICE: Scenario[] = [
     for (const client of clients) client.close();
     assertEquals(await server.ended(), 0);
     assertEquals(server.log.match(/" 101 /g)?.length, 20);
+    assert(!server.log.includes("ERROR"), server.log);
+  }],
+
+  ["an owner that ends its side first sees how its client ends", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    const ask = get("/half", "Connection: Upgrade\r\nUpgrade: shout\r\n");
+    {
+      using client = await Client.connect(server.port);
+      await client.send(`${ask}abc`);
+      await client.rest();
+      assertMatch(client.received, /bye$/);
+      await client.send("defg");
+      await pause(100);
+      await client.send("hi");
+      await client.end();
+      await server.logged(/^Half: 9 and its end$/m);
+    }
+    if (isSecured() || peer() === "unix") return; // There a reset can't be brought about.
+    await reset(server.port, ask, 300);
+    await server.logged(/^Half: broken$/m);
     assert(!server.log.includes("ERROR"), server.log);
   }],
 

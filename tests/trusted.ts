@@ -498,13 +498,32 @@ Deno.test("the log names the client of a request, and the peer of a connection",
   }
   client.send("nonsense\r\n");
   await client.settled();
-  const named = lines.filter((line) => /\d\.\d\.\d\.\d:\d/.test(line));
-  const told = (line: string) => line.includes("1.2.3.4:0") && !line.includes(PEER);
-  assertEquals(named.filter(told).length, 3 * 3 + 1, named.join("\n"));
-  assertMatch(lines.join("\n"), /^1\.2\.3\.4:0 "GET \/ HTTP\/1\.1" 200 /m);
-  assertMatch(lines.join("\n"), /^GET \/fail \(from 1\.2\.3\.4:0\)/m);
+  const told = (line: string) => line.includes("1.2.3.4") && !line.includes(PEER);
+  assertEquals(lines.filter(told).length, 3 * 3 + 1, lines.join("\n"));
+  assertMatch(lines.join("\n"), /^1\.2\.3\.4 "GET \/ HTTP\/1\.1" 200 /m);
+  assertMatch(lines.join("\n"), /^GET \/fail \(from 1\.2\.3\.4\)/m);
   assertMatch(lines.join("\n"), /^192\.0\.2\.1:50000 "" 400: /m);
   assertMatch(lines[2], /Client Connected \(from 192\.0\.2\.1:50000\)/);
+});
+
+Deno.test("in the log, IPv6 has brackets, and a port is told if it is known", async () => {
+  for (
+    const [forwarded, shown] of [
+      ["1.2.3.4", "1.2.3.4"],
+      ["1.2.3.4:0", "1.2.3.4"],
+      ["1.2.3.4:81", "1.2.3.4:81"],
+      ["2001:db8::1", "[2001:db8::1]"],
+      ["[2001:db8::1]:81", "[2001:db8::1]:81"],
+    ]
+  ) {
+    const lines: string[] = [];
+    const log = { info: (line: string) => void lines.push(line) };
+    await using server = start({ proxy: { trusted: [PEER], says: [XFF] }, log }, () => ({}));
+    const client = server.connect();
+    client.send(`GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: ${forwarded}\r\n\r\n`);
+    await client.settled();
+    assertEquals(lines.at(-1)!.split(' "')[0], shown);
+  }
 });
 
 Deno.test("whom to believe is checked before the port is taken", () => {

@@ -224,6 +224,15 @@ export const UNIX: Scenario[] = [
     });
   }, { needs: "curl" }],
 
+  ["a relative path is that of the start, wherever the process goes", async (runtime) => {
+    await within(runtime, async (folder, runtime) => {
+      const script = `${Deno.cwd()}/tests/unixmoved.ts`;
+      const go = ["-c", 'cd "$1" && mkdir other && shift && exec "$@"', "sh", folder];
+      const said = await output("sh", [...go, runtime.command, ...runtime.args, script, "s"]);
+      assertEquals(said, "socket 1\nstopped 0\n");
+    });
+  }],
+
   ["TLS on a Unix socket", async (runtime) => {
     await within(runtime, async (folder, runtime) => {
       await certify(folder);

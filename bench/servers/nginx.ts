@@ -1,5 +1,13 @@
 import { big, book, headers } from "./app.ts";
 
+/** The files that are served as files. */
+export const FILES = { "small.css": "x".repeat(1024), "large.css": "x".repeat(big.length) };
+export function writeFiles(directory: string): void {
+  for (const [name, text] of Object.entries(FILES)) {
+    Deno.writeTextFileSync(`${directory}/${name}`, text);
+  }
+}
+
 /** Writes a configuration for nginx that holds the answer to `GET /book`, and tells its path. The
  * megabyte is a file, as nginx is used. */
 export function configureNginx(port: number, directory: string): string {
@@ -35,6 +43,7 @@ http {
       return 200 ${quote(book)};
     }
     location = /big { root ${directory}; }
+    location / { root ${directory}; }
   }
 }
 `,
