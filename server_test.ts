@@ -26,6 +26,7 @@ import { SCENARIOS } from "./tests/blackbox.ts";
 import { BUSY } from "./tests/busy.ts";
 import { BROWSED } from "./tests/browser.ts";
 import { FakeClock } from "./tests/clock.ts";
+import { CODED } from "./tests/compress.ts";
 import { CUT_OFF } from "./tests/cutoff.ts";
 import { EXAMPLES } from "./tests/examples.ts";
 import { FAULTS } from "./tests/faults.ts";
@@ -1638,7 +1639,7 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
-const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
+const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE, ...CODED];
 const FROM_OUTSIDE = [
   EXAMPLES,
   FILES,

@@ -13,14 +13,14 @@ import {
 } from "./sockets.ts";
 
 /** Starts an example on a free port. With a folder, it may read and write. */
-async function start(runtime: Runtime, name: string, folder?: string) {
+async function start(runtime: Runtime, name: string, folder?: string, ...more: string[]) {
   const disk = folder === undefined || runtime.name === "Bun"
     ? []
     : ["--allow-read", "--allow-write"];
   const process = Process.spawn(
     { ...runtime, args: [...runtime.args, ...disk] },
     `examples/${name}.ts`,
-    folder === undefined ? ["0"] : ["0", folder],
+    folder === undefined ? ["0", ...more] : ["0", folder],
   );
   process.port = Number(await process.printed(/Listening at PORT (\d+)/));
   return process;
@@ -487,5 +487,114 @@ export const EXAMPLES: Scenario[] = [
     shutdown.signal("SIGTERM");
     await slow.rest();
     assertEquals([slow.received, await shutdown.ended()], ["", 1]);
+  }],
+
+  ["examples/cors.ts", async (runtime) => {
+    await using cors = await start(runtime, "cors");
+    const preflight = "Access-Control-Request-Method: PUT\r\n";
+    const allowed = { "allow-origin": "https://app.example", "allow-credentials": "true" };
+    const asked = {
+      ...allowed,
+      "allow-methods": "GET, PUT, DELETE",
+      "allow-headers": "Content-Type, Authorization",
+      "max-age": "600",
+    };
+    const exposed = { ...allowed, "expose-headers": "ETag" };
+    const rows: [method: string, fields: string, status: number, told: Record<string, string>][] = [
+      ["GET", "", 200, {}],
+      ["GET", "Origin: https://app.example\r\n", 200, exposed],
+      ["PUT", "Origin: https://app.example\r\n", 200, exposed],
+      ["GET", "Origin: https://evil.example\r\n", 200, {}],
+      ["GET", "Origin: https://app.example.evil.example\r\n", 200, {}],
+      ["GET", "Origin: http://app.example\r\n", 200, {}],
+      ["GET", "Origin: null\r\n", 200, {}],
+      ["OPTIONS", `Origin: https://app.example\r\n${preflight}`, 204, asked],
+      ["OPTIONS", `Origin: https://evil.example\r\n${preflight}`, 204, {}],
+      ["OPTIONS", "Origin: https://app.example\r\n", 200, exposed], // no preflight
+    ];
+    for (const [method, fields, status, told] of rows) {
+      const received = await ask(cors.port, method, "/", fields);
+      const found = received.fields.filter(([name]) => name.startsWith("access-control-"));
+      const names = found.map(([name, value]) => [name.slice("access-control-".length), value]);
+      assertEquals([received.status, Object.fromEntries(names)], [status, told], method + fields);
+      assertEquals(field(received, "vary"), "Origin");
+      if (status === 200) assertEquals(received.body, `{"method":"${method}"}`);
+    }
+  }],
+
+  ["examples/ratelimit.ts", async (runtime) => {
+    // So slow that nothing is added during the test, and with room for four.
+    await using limit = await start(runtime, "ratelimit", undefined, "2", "0.001", "4");
+    const get = (address: string) => ask(limit.port, "GET", "/", `X-Forwarded-For: ${address}\r\n`);
+    const rows: [address: string, status: number][] = [
+      ["192.0.2.1", 200],
+      ["192.0.2.1", 200],
+      ["192.0.2.1", 429],
+      ["192.0.2.2", 200],
+      ["2001:db8::1", 200],
+      ["2001:db8:0:0:ffff::2", 200], // the same /64
+      ["2001:db8::3", 429],
+      ["2001:db8:0:1::3", 200],
+      ["2001:db8:0:1:2:3:4:5", 200],
+      ["2001:db8:0:1::", 429],
+      ["192.0.2.1", 429], // It is still known, ...
+      ["192.0.2.4", 200], // ... and 192.0.2.2 makes room.
+      ["192.0.2.1", 429],
+      ["192.0.2.2", 200],
+      ["192.0.2.2", 200],
+      ["192.0.2.2", 429],
+    ];
+    for (const [i, [address, status]] of rows.entries()) {
+      const received = await get(address);
+      assertEquals(received.status, status, `row ${i}: ${address}`);
+      const wait = Number(field(received, "retry-after") ?? 0);
+      assert(status === 200 ? wait === 0 : wait > 900 && wait <= 1000, `${wait}`);
+    }
+    await using fast = await start(runtime, "ratelimit", undefined, "1", "20");
+    assertEquals((await ask(fast.port, "GET", "/")).status, 200);
+    await soon(async () => (await ask(fast.port, "GET", "/")).status === 429);
+    await soon(async () => (await ask(fast.port, "GET", "/")).status === 200);
+  }],
+
+  ["examples/cookies.ts", async (runtime) => {
+    await using before = await start(runtime, "cookies", undefined, "old");
+    await using after = await start(runtime, "cookies", undefined, "new,old");
+    await using later = await start(runtime, "cookies", undefined, "new");
+    const login = await ask(before.port, "GET", "/login?user=J%C3%BCrgen;+Domain=x");
+    const set = field(login, "set-cookie") ?? "";
+    const [, cookie, value] = // RFC 6265 §4.1.1
+      /^(__Host-session=([\w.-]+)); Max-Age=604800; Path=\/; Secure; HttpOnly; SameSite=Lax$/
+        .exec(set) ?? [];
+    assert(cookie !== undefined, set);
+    const as = (port: number, cookies: string) => ask(port, "GET", "/", `Cookie: ${cookies}\r\n`);
+    for (const { port } of [before, after]) {
+      for (const cookies of [cookie, `a=b; ${cookie}`, `${cookie}; __Host-session=x`]) {
+        const { status, body } = await as(port, cookies);
+        assertEquals([status, body], [200, "Hello, J\xc3\xbcrgen; Domain=x\n"]);
+      }
+    }
+    assertEquals((await as(later.port, cookie)).status, 401); // Its key is gone.
+    const [text, end, signature] = value.split(".");
+    const forged = [
+      "",
+      "__Host-session",
+      `session=${value}`,
+      `__Host-session=${text}.${end}`,
+      `__Host-session=${text}.${Number(end) + 1}.${signature}`,
+      `__Host-session=${btoa("eve").replace(/=/g, "")}.${end}.${signature}`,
+      `__Host-session=x; ${cookie}`,
+      ...Array.from(value, (char, i) => {
+        const other = char === "A" ? "B" : "A";
+        return `__Host-session=${value.slice(0, i)}${other}${value.slice(i + 1)}`;
+      }).filter((_, i) => i !== value.length - 1), // The last one has bits that say nothing.
+    ];
+    for (const cookies of forged) {
+      assertEquals((await as(before.port, cookies)).status, 401, cookies);
+    }
+    const logout = await ask(before.port, "GET", "/logout");
+    assertMatch(
+      field(logout, "set-cookie") ?? "",
+      /^__Host-session=; Max-Age=0; Path=\/; Secure; /,
+    );
   }],
 ];
