@@ -17,58 +17,56 @@
  * @module
  */
 
-import { Buffer, isUtf8 } from "node:buffer";
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { constants, deflateRawSync, inflateRawSync } from "node:zlib";
 import type { Connection, HttpRequest, HttpResponse } from "../server.ts";
 
-/** Text or bytes, as the client or the application has sent it. */
+/** A message: text or bytes. */
 export type Message = string | Uint8Array;
 
-/** What a {@linkcode webSocket} is to allow. Options may be undefined. */
+/** What a WebSocket allows. Sizes are bytes, times seconds. */
 export interface WebSocketOptions {
-  /** Bytes of a message, decompressed; a longer one fails with 1009. Default 1 MiB. */
+  /** The longest message, decompressed: a longer one fails with 1009. Default 1 MiB. */
   maxMessageSize?: number | undefined;
-  /** Bytes that may wait for a client to read them: if `send` is called when more wait, the client is
-   * dropped. Whoever awaits each `send` never has so many. Default 1 MiB. */
+  /** How much may wait for the client to take it. Whoever awaits each `send` never has more than 64 KiB
+   * and a message; a client for which more than this waits is dropped at the next one. Default 1 MiB. */
   maxBufferedSize?: number | undefined;
-  /** Seconds. A client that is silent for half of it is sent a ping, and one that is silent for all of it,
-   * or takes nothing of what is sent, is dropped within a quarter more. Default 30. */
+  /** A client that is silent for half of this gets a ping; one that stays silent, or takes nothing of
+   * what is sent, is dropped, up to a quarter later. Default 30. */
   idleTimeout?: number | undefined;
-  /** Whether a page of this origin may connect; clients that are no browsers mostly have none, and are not
-   * asked for it. Else 403. Default: pages of the host that was asked, since browsers let any page
-   * connect, and send the cookies along (RFC 6455 §10.2). */
+  /** Whether a page of this origin may connect, else 403. Programs that are no browsers send none, and are
+   * let in. Default: pages of the host that is asked, since browsers let any page connect, with the cookies
+   * of that host (RFC 6455 §10.2). */
   allowOrigin?: ((origin: string) => boolean) | undefined;
-  /** Chooses one of the subprotocols that the client offers, in its order, or none. Default none. */
+  /** Chooses one of the subprotocols that the client offers, or none. Default none. */
   chooseProtocol?: ((offered: string[]) => string | undefined) | undefined;
-  /** Bytes from which on a message is sent compressed to a client that can read it; each on its own, so
-   * that a connection keeps no window: text of 1 KiB is a fifth so. A message must not hold both a secret
-   * and what an attacker has chosen (RFC 7692 §8). Default: no compression, either way. */
+  /** Messages of this size and more are compressed for clients that can read it, and theirs may be. Each
+   * is compressed alone, so no window is kept. Don't put a secret and what others choose in one message
+   * (RFC 7692 §8). Default: no compression. */
   compressFrom?: number | undefined;
 }
 
-/** How a connection has ended, as a `CloseEvent` tells it. */
+/** How a WebSocket ended, as `CloseEvent` has it: the client's code, 1005 if it gave none, and reason; or,
+ * unless it was clean, why it failed, with 1006 if the connection was lost or given up. */
 export interface Closed {
-  /** The client's close code, 1005 if it gave none; or why the connection failed, 1006 if it was lost. */
   readonly code: number;
-  /** The client's reason, or what went wrong. */
   readonly reason: string;
-  /** Whether both sides have said Close. */
   readonly wasClean: boolean;
 }
 
-/** Why a connection did not end cleanly, or can't be sent to: its message is the reason. */
+/** A WebSocket that did not end cleanly, or can't be sent to any more. */
 export class WebSocketError extends Error {
-  /** The close code (RFC 6455 §7.4): 1006 is a connection that was lost or dropped. */
+  /** As in {@linkcode Closed}, as the message is its reason. */
   readonly code: number;
-  constructor(code: number, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(code: number, reason: string, options?: ErrorOptions) {
+    super(reason, options);
     this.name = "WebSocketError";
     this.code = code;
   }
 }
 
-/** The part of a request that the handshake needs, which can be made of a Fetch `Request` as well. */
+/** What the handshake needs of a request: one of Fetch has it, too, but for `stopping`. */
 export type Handshake = Pick<HttpRequest, "method" | "url" | "stopping"> & {
   headers: { get(name: string): string | null };
 };
@@ -173,129 +171,141 @@ function acceptDeflate(offers: string[]): number | undefined {
   return undefined;
 }
 
-/** Opcodes (RFC 6455 §5.2), and the bits beside them. */
-const TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10, FIN = 128, RSV1 = 64, RESERVED = 48;
+/** The first byte of a frame (RFC 6455 §5.2): opcodes, and bits. */
+const TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10, CONTROL = 8, RSV1 = 64, FIN = 128;
+/** Bytes of a read, and bytes that wait before `send` does. */
+const INPUT_SIZE = 4096, HIGH_WATER = 65536;
+/** Reads without a wait after which others get a turn. */
+const READS_A_TURN = 16;
+/** Milliseconds for the client to answer a Close, and take all that was sent before. */
+const CLOSE_TIME = 5000;
+const FLUSHED = { finishFlush: constants.Z_SYNC_FLUSH };
 /** What a message that was flushed ends with, and is sent without (RFC 7692 §7.2.1). */
 const TAIL = Buffer.of(0, 0, 255, 255);
-const FLUSHED = { finishFlush: constants.Z_SYNC_FLUSH };
-/** Bytes that are read of a client at once, but for long messages. */
-const INPUT_SIZE = 4096;
-/** Bytes that wait for a client before `send` does, too. */
-const HIGH_WATER = 65536;
-/** Reads that need no waiting until others get their turn. */
-const READS_A_TURN = 16;
-/** Milliseconds for the client to answer a Close. */
-const CLOSE_TIME = 5000;
 const NOTHING = Buffer.alloc(0);
+const STRICT = { fatal: true, ignoreBOM: true };
+const utf8 = new TextDecoder("utf-8", STRICT);
 
-/** The server's end of a WebSocket. Iterating it gives the messages, and ends after a clean close; if the
- * connection ends otherwise, it throws a {@linkcode WebSocketError}, which a session may let pass. */
+/** The server's end of a WebSocket. Iterated, it gives the messages. That ends when both sides have said
+ * Close, and throws a {@linkcode WebSocketError} if it ends in another way; a session may let that pass. */
 class WebSocketConnection implements AsyncIterable<Message> {
   /** The subprotocol that was chosen, or "". */
   readonly protocol: string;
-  /** Resolves once it has ended; it never rejects. */
+  /** Resolves when it has ended; never rejects. */
   readonly closed: Promise<Closed>;
-  #setClosed!: (closed: Closed) => void;
+  #tellClosed!: (closed: Closed) => void;
+  /** Close has been sent, or can't be: nothing is sent any more. */
+  #isClosing = false;
   #hasEnded = false;
   #failure: WebSocketError | undefined;
-  #isClosing = false;
   #deadline: ReturnType<typeof setTimeout> | undefined;
 
   readonly #connection: Connection;
-  readonly #limits: { message: number; buffered: number; idle: number; compressFrom: number };
   readonly #windowBits: number;
+  readonly #compressFrom: number;
+  readonly #maxMessage: number;
+  readonly #maxBuffered: number;
+  readonly #idleTimeout: number;
 
-  // What has been read: `#left` bytes are missing of the frame at hand, whose header has been read.
-  readonly #input = Buffer.allocUnsafe(INPUT_SIZE);
+  #input = Buffer.allocUnsafeSlow(INPUT_SIZE);
   #start = 0;
   #end = 0;
-  #left = -1;
-  #frame = 0;
-  #mask = 0;
   #isReading = false;
-  #silence = 0;
   #reads = 0;
-  // The message that it is a part of: its first byte, and its content so far.
+  #silence = 0;
+  // The frame whose header was read last: its first byte, and the bytes that are still to come.
+  #frame = 0;
+  #left = -1;
+  #mask = 0;
+  // The message it belongs to: its first byte, and the content so far.
   #first = 0;
   #message = NOTHING;
   #size = 0;
-  #utf8 = new Utf8();
+  #decoder: TextDecoder | undefined;
 
-  // What is to be written, in the order in which it was sent.
-  #output = NOTHING;
-  #gathered = 0;
-  #unsent = 0;
+  #queue: Buffer[] = [];
+  #buffered = 0;
   #writing: Promise<void> | undefined;
   #stalls = 0;
   #later: ReturnType<typeof setTimeout> | undefined;
 
   /** @ignore */
   constructor(connection: Connection, options: WebSocketOptions, protocol: string, bits: number) {
-    this.#connection = connection;
     this.protocol = protocol;
+    this.closed = new Promise((resolve) => this.#tellClosed = resolve);
+    this.#connection = connection;
     this.#windowBits = bits;
-    this.#limits = {
-      message: options.maxMessageSize ?? 1048576,
-      buffered: options.maxBufferedSize ?? 1048576,
-      idle: (options.idleTimeout ?? 30) * 1000,
-      compressFrom: bits === 0 ? Infinity : options.compressFrom ?? Infinity,
-    };
-    this.closed = new Promise((resolve) => this.#setClosed = resolve);
+    this.#compressFrom = bits === 0 ? Infinity : options.compressFrom ?? Infinity;
+    this.#maxMessage = options.maxMessageSize ?? 1048576;
+    this.#maxBuffered = options.maxBufferedSize ?? 1048576;
+    this.#idleTimeout = options.idleTimeout ?? 30;
   }
-
   /** Bytes that have been sent and not been taken. */
   get bufferedAmount(): number {
-    return this.#gathered + this.#unsent;
+    return this.#buffered;
   }
   [Symbol.asyncIterator](): this {
     return this;
   }
-  /** The next message. One at a time. */
+  /** The next message; to be asked for one at a time. */
   async next(): Promise<IteratorResult<Message, undefined>> {
-    if (this.#isReading) throw new Error("The socket is being iterated already");
+    if (this.#isReading) throw new Error("The next message is being waited for already");
     try {
       while (!this.#hasEnded) {
         const value = this.#parse();
         if (value !== undefined) return { done: false, value };
-        if (!this.#hasEnded) await this.#read();
+        if (this.#hasEnded) break;
+        this.#flush();
+        while (this.#buffered > HIGH_WATER) await this.#writing;
+        const isDirect = this.#left > 0 && this.#start === this.#end &&
+          (this.#frame & CONTROL) === 0;
+        const read = this.#connection.read(isDirect ? this.#room(1) : this.#space());
+        this.#isReading = true;
+        const count = typeof read === "number" ? read : await read;
+        this.#isReading = false;
+        this.#silence = 0;
+        if (count === null) throw new Error("The connection ended without a Close");
+        if (isDirect) this.#append(count);
+        else this.#end += count;
+        this.#reads = typeof read === "number" ? this.#reads + 1 : 0;
+        if (this.#reads > READS_A_TURN) await new Promise((resolve) => setTimeout(resolve, 0));
       }
-    } catch (error) {
-      const violation = error instanceof WebSocketError ? error : undefined;
-      this.#fail(
-        violation ?? new WebSocketError(1006, "The connection was lost", { cause: error }),
-      );
-      if (violation !== undefined) this.#sendClose(violation.code, violation.message);
+    } catch (cause) {
+      this.#isReading = false;
+      const isOurs = cause instanceof WebSocketError;
+      if (isOurs) this.#sendClose(cause.code, cause.message);
+      this.#fail(isOurs ? cause : new WebSocketError(1006, "The connection was lost", { cause }));
     }
     if (this.#failure !== undefined) throw this.#failure;
     return { done: true, value: undefined };
   }
-  /** Sends a message. Resolves when it has been taken: at once, unless many bytes wait already. It rejects
-   * with a {@linkcode WebSocketError} if the connection has ended, which need not be heeded. */
+  /** Sends a message. What is returned settles when it was taken, which it is at once unless many bytes
+   * wait already. It rejects with a {@linkcode WebSocketError} if the socket is closing or has ended, which
+   * need not be heeded. */
   send(message: Message): void | Promise<void> {
-    if (this.bufferedAmount > this.#limits.buffered) this.#drop("The client does not read");
-    if (this.#isClosing || this.#hasEnded) return this.#taken();
-    const opcode = typeof message === "string" ? TEXT : BINARY;
-    const bytes = typeof message === "string" ? Buffer.from(message) : message;
-    if (bytes.length >= this.#limits.compressFrom) {
-      const deflated = deflateRawSync(bytes, { ...FLUSHED, windowBits: this.#windowBits });
-      this.#put(FIN | RSV1 | opcode, deflated.subarray(0, -TAIL.length));
-    } else this.#put(FIN | opcode, bytes);
-    if (this.#start === this.#end || this.#gathered > HIGH_WATER) this.#flush();
-    else this.#later ??= setTimeout(() => this.#flush(), 0); // Or sooner, after what came with it.
-    return this.bufferedAmount > HIGH_WATER ? this.#taken() : undefined;
+    if (this.#buffered > this.#maxBuffered) this.#drop("The client does not read");
+    if (this.#isClosing) return this.#taken();
+    const first = FIN | (typeof message === "string" ? TEXT : BINARY);
+    if (Buffer.byteLength(message) >= this.#compressFrom) {
+      const deflated = deflateRawSync(message, { ...FLUSHED, windowBits: this.#windowBits });
+      this.#put(first | RSV1, deflated.subarray(0, -TAIL.length));
+    } else this.#put(first, message);
+    // With messages that have come together, the answers leave together.
+    if (this.#start === this.#end || this.#buffered > HIGH_WATER) this.#flush();
+    else this.#later ??= setTimeout(() => this.#flushLate(), 0);
+    return this.#buffered > HIGH_WATER ? this.#taken() : undefined;
   }
-  /** Begins the close handshake (§7.1.2): no more messages come, and the iteration ends when the client has
-   * answered. A second time does nothing.
-   * @throws {RangeError} for a code that can't be sent, or a reason of more than 123 bytes. */
+  /** Begins to close (§7.1.2): nothing is sent or received any more, and the iteration ends when the client
+   * has answered, or 5 seconds later. A second time does nothing.
+   * @throws {RangeError} for a code that can't be sent (§7.4), or a reason of more than 123 bytes. */
   close(code = 1000, reason = ""): void {
-    if (!isCloseCode(code)) throw new RangeError(`${code} is no close code`);
+    if (!isCloseCode(code)) throw new RangeError(`${code} is not a close code`);
     if (Buffer.byteLength(reason) > 123) throw new RangeError("The reason is too long");
-    if (!this.#hasEnded) this.#sendClose(code, reason);
+    this.#sendClose(code, reason);
   }
-
   /** @ignore */
   async run(session: (socket: this) => void | Promise<void>): Promise<void> {
-    const timer = setInterval(() => this.#tick(), this.#limits.idle / 4);
+    const timer = setInterval(() => this.#tick(), this.#idleTimeout * 250);
     try {
       await session(this);
       this.close();
@@ -303,242 +313,189 @@ class WebSocketConnection implements AsyncIterable<Message> {
       this.close(1011);
       if (error !== this.#failure) throw error;
     } finally {
-      if (this.#isReading) await this.closed;
-      else await this.next().catch(() => {}); // What comes before the client's Close is dropped.
+      await (this.#isReading ? this.closed : this.next().catch(() => {}));
       this.#flush();
-      await this.#writing;
+      while (this.#writing !== undefined) await this.#writing;
       clearInterval(timer);
       clearTimeout(this.#deadline);
       clearTimeout(this.#later);
     }
   }
 
-  /** A message out of what has been read, if there is a whole one. */
+  /** The next message in what has been read, if all of it is there. */
   #parse(): Message | undefined {
     const input = this.#input;
-    for (;;) {
-      if (this.#left < 0 && !this.#parseHeader()) return undefined;
-      const from = this.#start, count = Math.min(this.#left, this.#end - from);
-      if ((this.#frame & CLOSE) !== 0) {
-        if (count < this.#left) return undefined;
-        this.#start += count;
-        this.#left = -1;
-        unmask(input, from, from + count, this.#mask);
-        this.#control(this.#frame & 15, input.subarray(from, from + count));
-        if (this.#hasEnded) return undefined;
-        continue;
-      }
-      this.#start += count;
-      const isWhole = count === this.#left && this.#size === 0 && (this.#frame & FIN) !== 0;
-      if (!isWhole) {
-        this.#makeRoom(count).set(input.subarray(from, from + count));
+    while (!this.#hasEnded && (this.#left >= 0 || this.#parseHeader())) {
+      const isControl = (this.#frame & CONTROL) !== 0, isLast = this.#frame >= FIN;
+      const from = this.#start, count = Math.min(this.#left, this.#end - from), to = from + count;
+      const isWhole = count === this.#left && isLast && (isControl || this.#size === 0);
+      if (isControl && !isWhole) return undefined;
+      this.#start = to;
+      if (isWhole) unmask(input, from, to, this.#mask);
+      else {
+        this.#room(count).set(input.subarray(from, to));
         this.#append(count);
         if (this.#left > 0) return undefined;
-      } else unmask(input, from, from + count, this.#mask);
+      }
       this.#left = -1;
-      if ((this.#frame & FIN) === 0) continue;
-      const message = isWhole
-        ? this.#finish(input, from, from + count, true)
-        : this.#finish(this.#message, 0, this.#size, false);
-      if (!this.#isClosing) return message;
+      if (isControl) this.#takeControl(input.subarray(from, to));
+      else if (isLast) {
+        const message = isWhole
+          ? this.#finish(input, from, to)
+          : this.#finish(this.#message, 0, this.#size);
+        if (!this.#isClosing) return message;
+      }
     }
+    return undefined;
   }
   /** Reads the header of a frame (§5.2), if all of it is there. */
   #parseHeader(): boolean {
     const input = this.#input, at = this.#start, there = this.#end - at;
     if (there < 2) return false;
     const first = input[at]!, second = input[at + 1]!, opcode = first & 15;
+    const isControl = opcode >= CONTROL, isStart = opcode === TEXT || opcode === BINARY;
+    const allowed = isStart && this.#windowBits > 0 ? RSV1 : 0;
+    if ((first & 0x70 & ~allowed) !== 0) throw new WebSocketError(1002, "A reserved bit is set");
+    if (opcode > PONG || (opcode & 7) > BINARY) throw new WebSocketError(1002, "Unknown opcode");
+    if (second < 128) throw new WebSocketError(1002, "A frame is not masked");
     let length = second & 127;
-    if ((first & RESERVED) !== 0) throw violation("A reserved bit is set");
-    if (opcode > PONG || (opcode & 7) > BINARY) throw violation("An unknown opcode");
-    if (second < 128) throw violation("A frame is not masked");
-    if (opcode >= CLOSE) {
-      if (length > 125 || first < FIN) throw violation("A control frame is long or fragmented");
-    } else if ((opcode === 0) === (this.#first === 0)) {
-      throw violation("A fragment is missing, or has no message");
+    if (isControl && (length > 125 || first < FIN)) {
+      throw new WebSocketError(1002, "A control frame is long or fragmented");
     }
-    if ((first & RSV1) !== 0 && (this.#windowBits === 0 || opcode === 0 || opcode >= CLOSE)) {
-      throw violation("RSV1 is set");
+    if (!isControl && isStart !== (this.#first === 0)) {
+      throw new WebSocketError(1002, "A fragment is missing, or belongs to no message");
     }
     const extra = length === 126 ? 2 : length === 127 ? 8 : 0;
     if (there < 6 + extra) return false;
     if (extra === 2) length = input.readUInt16BE(at + 2);
     if (extra === 8) length = input.readUInt32BE(at + 2) * 2 ** 32 + input.readUInt32BE(at + 6);
-    const isMinimal = length >= (extra === 8 ? 65536 : extra === 2 ? 126 : 0);
-    if (!isMinimal || length >= 2 ** 63) throw violation("A length is malformed");
-    if (opcode < CLOSE && this.#size + length > this.#limits.message) throw tooLong();
+    const least = extra === 8 ? 65536 : extra === 2 ? 126 : 0;
+    if (length < least || length >= 2 ** 63) throw new WebSocketError(1002, "Malformed length");
+    if (!isControl && this.#size + length > this.#maxMessage) throw new WebSocketError(1009, LONG);
     this.#mask = input.readInt32BE(at + 2 + extra);
     this.#start += 6 + extra;
     this.#left = length;
     this.#frame = first;
-    if (opcode !== 0 && opcode < CLOSE) this.#first = first;
+    if (isStart) this.#first = first;
     return true;
   }
-  #control(opcode: number, payload: Buffer): void {
-    if (opcode === PING && !this.#isClosing) this.#put(FIN | PONG, payload);
-    if (opcode !== CLOSE) return;
+  #takeControl(payload: Buffer): void {
+    if (this.#frame === (FIN | PING) && !this.#isClosing) this.#put(FIN | PONG, payload);
+    if (this.#frame !== (FIN | CLOSE)) return;
     const code = payload.length === 0 ? 1005 : payload.length === 1 ? 0 : payload.readUInt16BE();
-    if (code !== 1005 && !isCloseCode(code)) throw violation("The code of a Close is malformed");
+    if (code !== 1005 && !isCloseCode(code)) throw new WebSocketError(1002, "Malformed Close");
     const reason = textOf(payload, Math.min(2, payload.length), payload.length);
     this.#sendClose(code, "", payload);
-    this.#finishWith({ code, reason, wasClean: true });
+    this.#endWith({ code, reason, wasClean: true });
   }
-  /** Where the rest of the frame may go. There is never room for much more than has come. */
-  #makeRoom(count: number): Buffer {
+  /** Where more of the frame goes: whatever it announces, there is room for little more than has come. */
+  #room(count: number): Buffer {
     const size = this.#size, full = size + this.#left;
-    if (size + Math.max(count, 1) > this.#message.length) {
-      const larger = Buffer.allocUnsafe(Math.min(full, Math.max(INPUT_SIZE, 2 * (size + count))));
+    if (this.#message.length < size + count) {
+      const length = Math.min(full, Math.max(INPUT_SIZE, 2 * size + count));
+      const larger = Buffer.allocUnsafeSlow(length);
       larger.set(this.#message.subarray(0, size));
       this.#message = larger;
     }
     return this.#message.subarray(size, full);
   }
-  /** So many more bytes of the frame are in the message. */
   #append(count: number): void {
-    const from = this.#size;
-    this.#size += count;
+    const from = this.#size, to = this.#size = from + count;
     this.#left -= count;
-    this.#mask = unmask(this.#message, from, this.#size, this.#mask);
-    if (this.#first === (FIN | TEXT) || this.#first === TEXT) {
-      this.#utf8.check(this.#message, from, this.#size);
-    }
+    this.#mask = unmask(this.#message, from, to, this.#mask);
+    if ((this.#first & (RSV1 | 15)) !== TEXT) return;
+    this.#decoder ??= new TextDecoder("utf-8", STRICT);
+    decode(this.#message.subarray(from, to), this.#decoder, true);
   }
-  #finish(bytes: Buffer, from: number, to: number, isShared: boolean): Message {
+  #finish(bytes: Buffer, from: number, to: number): Message {
     const first = this.#first;
     this.#first = this.#size = 0;
     this.#message = NOTHING;
+    this.#decoder = undefined;
     if ((first & RSV1) !== 0) {
-      bytes = inflate(Buffer.concat([bytes.subarray(from, to), TAIL]), this.#limits.message);
+      bytes = inflate(bytes.subarray(from, to), this.#maxMessage);
       from = 0;
       to = bytes.length;
     }
-    if ((first & 15) === TEXT) return textOf(bytes, from, to);
-    const { buffer, byteOffset } = isShared ? Buffer.copyBytesFrom(bytes, from, to - from) : bytes;
-    return new Uint8Array(buffer, byteOffset, to - from);
+    return (first & 15) === TEXT
+      ? textOf(bytes, from, to)
+      : new Uint8Array(bytes.subarray(from, to));
+  }
+  /** Where the next bytes go, behind the beginning of a header or of a control frame. */
+  #space(): Buffer {
+    if (this.#start > 0) this.#input.copyWithin(0, this.#start, this.#end);
+    this.#end -= this.#start;
+    this.#start = 0;
+    return this.#end === 0 ? this.#input : this.#input.subarray(this.#end);
   }
 
-  async #read(): Promise<void> {
-    this.#flush();
-    if (this.bufferedAmount > HIGH_WATER) await this.#writing;
-    if (this.#hasEnded) return;
-    if (this.#start === this.#end) this.#start = this.#end = 0;
-    else if (this.#start > 0) {
-      this.#input.copyWithin(0, this.#start, this.#end);
-      this.#end -= this.#start;
-      this.#start = 0;
-    }
-    const isDirect = this.#end === 0 && this.#left > 0 && (this.#frame & CLOSE) === 0;
-    const read = this.#connection.read(
-      isDirect ? this.#makeRoom(0) : this.#input.subarray(this.#end),
-    );
-    this.#isReading = true;
-    let count;
-    try {
-      count = typeof read === "object" ? await read : read;
-    } finally {
-      this.#isReading = false;
-    }
-    this.#silence = 0;
-    this.#reads = typeof read === "object" ? 0 : this.#reads + 1;
-    if (count === null) throw new Error("The client ended it without a Close");
-    if (isDirect) this.#append(count);
-    else this.#end += count;
-    if (this.#reads > READS_A_TURN) {
-      await new Promise((resolve) => setTimeout(resolve, this.#reads = 0));
-    }
+  #put(first: number, payload: Message): void {
+    const length = Buffer.byteLength(payload);
+    const start = length < 126 ? 2 : length < 65536 ? 4 : 10;
+    const frame = Buffer.allocUnsafe(start + length);
+    frame[0] = first;
+    frame[1] = start === 2 ? length : start === 4 ? 126 : 127;
+    if (start === 4) frame.writeUInt16BE(length, 2);
+    if (start === 10) frame.writeBigUInt64BE(BigInt(length), 2);
+    if (typeof payload === "string") frame.write(payload, start);
+    else frame.set(payload, start);
+    this.#queue.push(frame);
+    this.#buffered += frame.length;
   }
-
-  // Writing
-
-  #put(first: number, payload: Uint8Array): void {
-    const { length } = payload, size = this.#gathered + length + 10;
-    if (size > this.#output.length) {
-      const larger = Buffer.allocUnsafe(Math.max(size, 2 * this.#output.length, 1024));
-      larger.set(this.#output.subarray(0, this.#gathered));
-      this.#output = larger;
-    }
-    const output = this.#output;
-    let at = this.#gathered;
-    output[at++] = first;
-    if (length < 126) output[at++] = length;
-    else if (length < 65536) {
-      output[at++] = 126;
-      at = output.writeUInt16BE(length, at);
-    } else {
-      output[at++] = 127;
-      at = output.writeUInt32BE(Math.floor(length / 2 ** 32), at);
-      at = output.writeUInt32BE(length >>> 0, at);
-    }
-    output.set(payload, at);
-    this.#gathered = at + length;
-  }
-  #sendClose(code: number, reason: string, payload?: Uint8Array): void {
-    if (this.#isClosing) return;
-    this.#isClosing = true;
-    this.#deadline = setTimeout(() => this.#drop("No answer to a Close"), CLOSE_TIME);
-    this.#put(FIN | CLOSE, payload ?? Buffer.from([code >> 8, code & 255, ...Buffer.from(reason)]));
+  #flushLate(): void {
+    this.#later = undefined;
     this.#flush();
   }
-  /** Writes what has been gathered. What is sent meanwhile leaves in the next write. */
+  /** Writes what waits, in one piece. What is sent meanwhile waits for the next write. */
   #flush(): void {
-    if (this.#writing !== undefined || this.#gathered === 0) return;
-    const bytes = this.#output.subarray(0, this.#gathered);
-    let count: number | Promise<number>;
-    try {
-      count = this.#connection.write(bytes);
-    } catch (error) {
-      count = Promise.reject(error);
-    }
-    if (count === bytes.length) {
-      this.#gathered = 0;
-      return;
-    }
-    this.#writing = this.#write(bytes, count);
+    if (this.#writing !== undefined || this.#queue.length === 0) return;
+    const bytes = this.#queue.length === 1 ? this.#queue[0]! : Buffer.concat(this.#queue);
+    this.#queue.length = 0;
+    const count = this.#connection.write(bytes);
+    if (count === bytes.length) this.#buffered -= count;
+    else this.#writing = this.#write(bytes, count);
   }
-  async #write(bytes: Buffer<ArrayBuffer>, first: number | Promise<number>) {
+  async #write(bytes: Buffer, count: number | Promise<number>): Promise<void> {
     try {
-      let count = first;
       for (;;) {
-        this.#output = NOTHING;
-        this.#gathered = 0;
-        this.#unsent = bytes.length;
-        for (;;) {
-          this.#unsent -= typeof count === "object" ? await count : count;
-          this.#stalls = 0;
-          if (this.#unsent === 0) break;
-          count = this.#connection.write(bytes.subarray(-this.#unsent));
-        }
-        if (this.#gathered === 0) break;
-        bytes = this.#output.subarray(0, this.#gathered);
+        const taken = await count;
+        this.#buffered -= taken;
+        this.#stalls = 0;
+        if (taken === bytes.length) break;
+        bytes = bytes.subarray(taken);
         count = this.#connection.write(bytes);
       }
     } catch {
       this.#drop("The connection was lost");
     }
     this.#writing = undefined;
-    if (this.#output === NOTHING) this.#output = bytes;
+    if (this.#failure?.code !== 1006) this.#flush();
   }
+  /** Settles when no more bytes wait than may. */
   #taken(): Promise<void> {
     const taken = (async () => {
-      await this.#writing;
-      if (this.#failure !== undefined) throw this.#failure;
-      if (this.#isClosing) throw new WebSocketError(1000, "The socket is closing");
+      while (this.#buffered > HIGH_WATER && this.#writing !== undefined) await this.#writing;
+      if (this.#isClosing) throw this.#failure ?? new WebSocketError(1000, "The socket is closing");
     })();
     taken.catch(() => {});
     return taken;
   }
-
-  // Ending
-
+  #sendClose(code: number, reason: string, payload?: Uint8Array): void {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
+    this.#deadline = setTimeout(() => this.#drop("The client did not close"), CLOSE_TIME);
+    this.#put(FIN | CLOSE, payload ?? Buffer.of(code >> 8, code & 255, ...Buffer.from(reason)));
+    this.#flush();
+  }
+  /** Looks after the client four times an `idleTimeout`. */
   #tick(): void {
     if (this.#writing !== undefined && ++this.#stalls > 4) this.#drop("The client does not read");
-    if (!this.#isReading) return;
-    if (++this.#silence > 4) this.#drop("The client is silent");
-    else if (this.#silence === 2) {
-      this.#put(FIN | PING, NOTHING);
-      this.#flush();
-    }
+    if (this.#isReading && ++this.#silence > 4) this.#drop("The client is silent");
+    if (this.#silence !== 2 || !this.#isReading || this.#isClosing) return;
+    this.#put(FIN | PING, NOTHING);
+    this.#flush();
   }
+  /** Gives the connection up. */
   #drop(why: string): void {
     this.#fail(new WebSocketError(1006, why));
     this.#connection.close();
@@ -546,27 +503,23 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #fail(error: WebSocketError): void {
     if (this.#hasEnded) return;
     this.#failure = error;
-    this.#finishWith({ code: error.code, reason: error.message, wasClean: false });
+    this.#endWith({ code: error.code, reason: error.message, wasClean: false });
   }
-  #finishWith(closed: Closed): void {
-    this.#hasEnded = true;
-    this.#setClosed(closed);
+  #endWith(closed: Closed): void {
+    this.#hasEnded = this.#isClosing = true;
+    this.#tellClosed(closed);
   }
 }
 export type { WebSocketConnection };
 
-function violation(why: string, code = 1002): WebSocketError {
-  return new WebSocketError(code, why);
-}
-function tooLong(): WebSocketError {
-  return violation("The message is too long", 1009);
-}
-/** Those that may be sent (§7.4), the later additions in IANA's registry included. */
+const LONG = "The message is too long";
+
+/** Whether a code may be sent: those of §7.4 and of IANA's registry, libraries' and applications'. */
 function isCloseCode(code: number): boolean {
   return code >= 1000 && code <= 1014 && (code < 1004 || code > 1006) ||
     code >= 3000 && code < 5000;
 }
-/** Unmasks in place (§5.3), and returns the mask for what follows. */
+/** Unmasks in place (§5.3), and returns the mask of what follows. */
 function unmask(bytes: Uint8Array, from: number, to: number, mask: number): number {
   const a = mask >>> 24, b = mask >>> 16 & 255, c = mask >>> 8 & 255, d = mask & 255;
   let at = from;
@@ -576,47 +529,27 @@ function unmask(bytes: Uint8Array, from: number, to: number, mask: number): numb
     bytes[at + 2]! ^= c;
     bytes[at + 3]! ^= d;
   }
-  for (; at < to; at++) {
-    bytes[at]! ^= mask >>> 24;
-    mask = mask << 8 | mask >>> 24;
-  }
+  for (; at < to; at++, mask = mask << 8 | mask >>> 24) bytes[at]! ^= mask >>> 24;
   return mask;
 }
-/** @throws {WebSocketError} unless it is UTF-8 */
 function textOf(bytes: Buffer, from: number, to: number): string {
   let at = from;
   while (at < to && bytes[at]! < 128) at++;
-  if (at === to) return bytes.toString("latin1", from, to);
-  if (!isUtf8(bytes.subarray(from, to))) throw violation("A text is not UTF-8", 1007);
-  return bytes.toString("utf8", from, to);
+  return at === to ? bytes.toString("latin1", from, to) : decode(bytes.subarray(from, to), utf8, false);
 }
-function inflate(bytes: Buffer, maxOutputLength: number): Buffer {
+function decode(bytes: Uint8Array, decoder: TextDecoder, stream: boolean): string {
   try {
-    return inflateRawSync(bytes, { ...FLUSHED, maxOutputLength });
-  } catch (error) {
-    const isLong = (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
-    throw isLong ? tooLong() : violation("A message can't be inflated", 1007);
+    return decoder.decode(bytes, { stream });
+  } catch {
+    throw new WebSocketError(1007, "A text is not UTF-8");
   }
 }
-/** Checks UTF-8 (RFC 3629) as it comes: how many bytes a character lacks, and the range of the next. */
-class Utf8 {
-  #missing = 0;
-  #low = 0;
-  #high = 0;
-  check(bytes: Uint8Array, from: number, to: number): void {
-    for (let at = from; at < to; at++) {
-      const byte = bytes[at]!;
-      if (this.#missing > 0) {
-        if (byte < this.#low || byte > this.#high) throw violation("A text is not UTF-8", 1007);
-        this.#missing--;
-        this.#low = 0x80;
-        this.#high = 0xbf;
-      } else if (byte >= 0x80) {
-        if (byte < 0xc2 || byte > 0xf4) throw violation("A text is not UTF-8", 1007);
-        this.#missing = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
-        this.#low = byte === 0xe0 ? 0xa0 : byte === 0xf0 ? 0x90 : 0x80;
-        this.#high = byte === 0xed ? 0x9f : byte === 0xf4 ? 0x8f : 0xbf;
-      }
-    }
+/** @param most bytes that may come out */
+function inflate(bytes: Buffer, most: number): Buffer {
+  try {
+    return inflateRawSync(Buffer.concat([bytes, TAIL]), { ...FLUSHED, maxOutputLength: most });
+  } catch (error) {
+    const isLong = (error as { code?: string }).code === "ERR_BUFFER_TOO_LARGE";
+    throw isLong ? new WebSocketError(1009, LONG) : new WebSocketError(1007, "Malformed DEFLATE");
   }
 }
