@@ -55,6 +55,7 @@ import {
 import { TYPES } from "./tests/types.ts";
 import { UNIX } from "./tests/unix.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
+import { WEBSOCKETS } from "./tests/websocket.ts";
 
 function isGranted(name: "net" | "run" | "write"): boolean {
   return Deno.permissions.querySync({ name }).state === "granted";
@@ -1635,7 +1636,7 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
-const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE];
+const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE, ...WEBSOCKETS];
 const FROM_OUTSIDE = [EXAMPLES, APPS, FETCHED, FRONTS, PROXIED, UNIX, PACKAGE, TYPES, BROWSED];
 const OTHERS = [...FROM_OUTSIDE, COMPARED].flat();
 

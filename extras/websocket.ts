@@ -370,7 +370,9 @@ class WebSocketConnection implements AsyncIterable<Message> {
     if (extra === 2) length = input.readUInt16BE(at + 2);
     if (extra === 8) length = input.readUInt32BE(at + 2) * 2 ** 32 + input.readUInt32BE(at + 6);
     const least = extra === 8 ? 65536 : extra === 2 ? 126 : 0;
-    if (length < least || length >= 2 ** 63) throw new WebSocketError(1002, "Malformed length");
+    if (length < least || extra === 8 && input[at + 2]! > 127) {
+      throw new WebSocketError(1002, "Malformed length");
+    }
     if (!isControl && this.#size + length > this.#maxMessage) throw new WebSocketError(1009, LONG);
     this.#mask = input.readInt32BE(at + 2 + extra);
     this.#start += 6 + extra;
@@ -383,7 +385,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
     if (this.#frame === (FIN | PING) && !this.#isClosing) this.#put(FIN | PONG, payload);
     if (this.#frame !== (FIN | CLOSE)) return;
     const code = payload.length === 0 ? 1005 : payload.length === 1 ? 0 : payload.readUInt16BE();
-    if (code !== 1005 && !isCloseCode(code)) throw new WebSocketError(1002, "Malformed Close");
+    if (payload.length > 0 && !isCloseCode(code)) throw new WebSocketError(1002, "Malformed Close");
     const reason = textOf(payload, Math.min(2, payload.length), payload.length);
     this.#sendClose(code, "", payload);
     this.#endWith({ code, reason, wasClean: true });
@@ -535,7 +537,9 @@ function unmask(bytes: Uint8Array, from: number, to: number, mask: number): numb
 function textOf(bytes: Buffer, from: number, to: number): string {
   let at = from;
   while (at < to && bytes[at]! < 128) at++;
-  return at === to ? bytes.toString("latin1", from, to) : decode(bytes.subarray(from, to), utf8, false);
+  return at === to
+    ? bytes.toString("latin1", from, to)
+    : decode(bytes.subarray(from, to), utf8, false);
 }
 function decode(bytes: Uint8Array, decoder: TextDecoder, stream: boolean): string {
   try {
