@@ -16,7 +16,7 @@ const MIB = new Uint8Array(1 << 20);
 /** What each path does with a socket, and what it allows. */
 const SESSIONS: Record<string, [(socket: WebSocketConnection) => unknown, WebSocketOptions?]> = {
   "/echo": [echo, { maxMessageSize: 1 << 24, maxBufferedSize: 1 << 26 }],
-  "/deflate": [echo, { maxMessageSize: 1 << 20, compressFrom: 1 }],
+  "/deflate": [echo, { compressFrom: 1, chooseProtocol: (offered) => offered[0] }],
   "/small": [echo, { maxMessageSize: 1000, compressFrom: 1 }],
   "/chosen": [echo, {
     chooseProtocol: (offered) => offered.find((name) => name.startsWith("v")),
