@@ -1,18 +1,13 @@
 /**
- * WebSocket (RFC 6455) for `server.ts`, with permessage-deflate (RFC 7692). One file, to be copied into
- * a folder beside it.
+ * WebSocket (RFC 6455) with permessage-deflate (RFC 7692) for `server.ts`, to be copied with it.
  *
- * ```ts
- * serve((request) =>
- *   webSocket(request, async (socket) => {
- *     for await (const message of socket) await socket.send(message);
- *   })
- * );
- * ```
+ *     serve((request) =>
+ *       webSocket(request, async (socket) => {
+ *         for await (const message of socket) await socket.send(message);
+ *       }));
  *
- * Messages are an async iterator, since that is backpressure: while the body of the loop works, nothing
- * more is read of the client, and so nothing has to be kept. It also means that pings are answered, and
- * a client that closes is noticed, only while somebody iterates.
+ * Messages are an async iterator because that is backpressure: while the loop's body works, nothing is
+ * read. So pings are answered, and a client's Close is noticed, only while somebody iterates.
  *
  * @module
  */
@@ -25,231 +20,206 @@ import type { Connection, HttpRequest, HttpResponse } from "../server.ts";
 /** A message: text or bytes. */
 export type Message = string | Uint8Array;
 
-/** What a WebSocket allows. Sizes are bytes, times seconds. */
+/** What a WebSocket may do. Sizes are bytes. */
 export interface WebSocketOptions {
-  /** The longest message, decompressed: a longer one fails with 1009. Default 1 MiB. */
+  /** The largest message, decompressed; a larger one fails with 1009. Default 1 MiB. */
   maxMessageSize?: number | undefined;
-  /** How much may wait for the client to take it. Whoever awaits each `send` never has more than 64 KiB
-   * and a message; a client for which more than this waits is dropped at the next one. Default 1 MiB. */
+  /** A client for which more than this waits is dropped at the next `send`. Default 1 MiB. */
   maxBufferedSize?: number | undefined;
-  /** A client that is silent for half of this gets a ping; one that stays silent, or takes nothing of
-   * what is sent, is dropped, up to a quarter later. Default 30. */
+  /** Seconds. A client that is silent for half of it gets a ping; one that stays silent, does not answer a
+   * Close, or does not read what was sent for all of it is dropped, a quarter later at most. Default 30. */
   idleTimeout?: number | undefined;
-  /** Whether a page of this origin may connect, else 403. Programs that are no browsers send none, and are
-   * let in. Default: pages of the host that is asked, since browsers let any page connect, with the cookies
-   * of that host (RFC 6455 §10.2). */
+  /** Whether a page of this origin may connect, else 403. Default: pages of the host that was asked, as
+   * browsers let any page connect, with that host's cookies (RFC 6455 §10.2). Who sends no origin may. */
   allowOrigin?: ((origin: string) => boolean) | undefined;
   /** Chooses one of the subprotocols that the client offers, or none. Default none. */
   chooseProtocol?: ((offered: string[]) => string | undefined) | undefined;
-  /** Messages of this size and more are compressed for clients that can read it, and theirs may be. Each
-   * is compressed alone, so no window is kept. Don't put a secret and what others choose in one message
-   * (RFC 7692 §8). Default: no compression. */
+  /** The smallest message to be sent compressed, if the client offers permessage-deflate. Each message is
+   * compressed on its own, so no connection keeps a window. Secrets and what others choose do not belong
+   * in one message then (RFC 7692 §8). Default: no compression, in either direction. */
   compressFrom?: number | undefined;
 }
 
-/** How a WebSocket ended, as `CloseEvent` has it: the client's code, 1005 if it gave none, and reason; or,
- * unless it was clean, why it failed, with 1006 if the connection was lost or given up. */
+/** How it ended, as in `CloseEvent`: what the client's Close said (code 1005: nothing), or, unless that was
+ * clean, what failed: 1006 is a connection that was lost or dropped. */
 export interface Closed {
   readonly code: number;
   readonly reason: string;
   readonly wasClean: boolean;
 }
 
-/** A WebSocket that did not end cleanly, or can't be sent to any more. */
+/** An end that was not clean. The code is that of {@linkcode Closed}, the message its reason. */
 export class WebSocketError extends Error {
-  /** As in {@linkcode Closed}, as the message is its reason. */
   readonly code: number;
   constructor(code: number, reason: string, options?: ErrorOptions) {
     super(reason, options);
-    this.name = "WebSocketError";
     this.code = code;
   }
 }
 
-/** What the handshake needs of a request: one of Fetch has it, too, but for `stopping`. */
-export type Handshake = Pick<HttpRequest, "method" | "url" | "stopping"> & {
-  headers: { get(name: string): string | null };
-};
-
-/** Answers a handshake (RFC 6455 §4.2) with 101, or says why it can't: 400, 403, 405 or 426. `session` has
- * the socket until it returns, which closes it with 1000, or throws, which closes it with 1011. It is
- * closed with 1001 when the server stops.
- * @throws {TypeError} if `chooseProtocol` returns what was not offered. */
+/** Answers a handshake (RFC 6455 §4.2): 101, or 400, 403, 405 or 426. A Fetch `Request` will do, with
+ * `stopping`. `session` has the socket until it returns, which closes it with 1000, or throws: 1011. A stop
+ * of the server closes it with 1001.
+ * @throws {TypeError} if `chooseProtocol` returns what is not offered. */
 export function webSocket(
-  request: Handshake,
+  request: Pick<HttpRequest, "method" | "url" | "stopping"> & {
+    headers: { get(name: string): string | null };
+  },
   session: (socket: WebSocketConnection) => void | Promise<void>,
   options: WebSocketOptions = {},
 ): HttpResponse {
   const field = (name: string) => request.headers.get(name) ?? "";
   const list = (name: string) => field(name).split(",").map((item) => item.trim()).filter(Boolean);
   const has = (name: string, token: string) =>
-    list(name).some((item) => item.toLowerCase() === token);
-  if (request.method !== "GET") return refusal(405, "A WebSocket needs GET", { Allow: "GET" });
-  const isAsked = has("connection", "upgrade") && has("upgrade", "websocket");
-  if (!isAsked || field("sec-websocket-version") !== "13") { // §4.4
+    list(name).join().toLowerCase().split(",").includes(token);
+  const refuse = (status: number, why: string, headers = {}) => ({
+    status,
+    headers,
+    body: `${why}\n`,
+  });
+  const key = field("sec-websocket-key"), origin = request.headers.get("origin");
+  const offered = list("sec-websocket-protocol"), extensions = list("sec-websocket-extensions");
+  const isWanted = has("connection", "upgrade") && has("upgrade", "websocket");
+  if (request.method !== "GET") return refuse(405, "A WebSocket needs GET", { Allow: "GET" });
+  if (!isWanted || field("sec-websocket-version") !== "13") { // §4.4
     const headers = { "Upgrade": "websocket", "Sec-WebSocket-Version": "13" };
-    return refusal(426, "Here is a WebSocket of version 13", headers);
+    return refuse(426, "Here is a WebSocket, version 13", headers);
   }
-  const key = field("sec-websocket-key");
-  if (!/^[A-Za-z0-9+/]{21}[AQgw]==$/.test(key)) { // 16 bytes
-    return refusal(400, "Sec-WebSocket-Key is not 16 bytes in base64");
+  if (!/^[\w+/]{21}[AQgw]==$/.test(key) || key.includes("_")) {
+    return refuse(400, "The key is not 16 bytes");
   }
-  const protocols = list("sec-websocket-protocol"), extensions = list("sec-websocket-extensions");
-  const isUnclear = !protocols.every((name) => TOKEN_FORM.test(name)) ||
-    new Set(protocols).size < protocols.length;
-  if (isUnclear) return refusal(400, "Sec-WebSocket-Protocol is not a list of different tokens");
-  if (!extensions.every((offer) => EXTENSION_FORM.test(offer))) {
-    return refusal(400, "Malformed Sec-WebSocket-Extensions"); // §9.1
+  if (!offered.every((name) => PROTOCOL.test(name)) || new Set(offered).size < offered.length) {
+    return refuse(400, "Malformed Sec-WebSocket-Protocol");
   }
-  const origin = request.headers.get("origin");
-  const isAllowed = options.allowOrigin ??
-    ((origin) => URL.canParse(origin) && new URL(origin).host === new URL(request.url).host);
-  if (origin !== null && !isAllowed(origin)) return refusal(403, "Not for pages of this origin");
+  if (!extensions.every((extension) => EXTENSION.test(extension))) { // §9.1
+    return refuse(400, "Malformed Sec-WebSocket-Extensions");
+  }
+  const isOwn = (origin: string) => URL.parse(origin)?.host === new URL(request.url).host;
+  if (origin !== null && !(options.allowOrigin ?? isOwn)(origin)) {
+    return refuse(403, "Not your origin");
+  }
 
-  const headers: Record<string, string> = {
+  const protocol = options.chooseProtocol?.(offered);
+  if (protocol !== undefined && !offered.includes(protocol)) {
+    throw new TypeError(`No offer: ${protocol}`);
+  }
+  const bits = options.compressFrom === undefined ? 0 : acceptDeflate(extensions);
+  const agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+  const window = bits < 15 ? `; server_max_window_bits=${bits}` : "";
+  const headers = {
     "Upgrade": "websocket",
     "Sec-WebSocket-Accept": createHash("sha1").update(key + GUID).digest("base64"),
+    ...(protocol !== undefined && { "Sec-WebSocket-Protocol": protocol }),
+    ...(bits > 0 && { "Sec-WebSocket-Extensions": agreed + window }),
   };
-  const protocol = options.chooseProtocol?.(protocols);
-  if (protocol !== undefined) {
-    if (!protocols.includes(protocol)) throw new TypeError(`${protocol} was not offered`);
-    headers["Sec-WebSocket-Protocol"] = protocol;
-  }
-  const windowBits = options.compressFrom === undefined ? undefined : acceptDeflate(extensions);
-  if (windowBits !== undefined) {
-    headers["Sec-WebSocket-Extensions"] = "permessage-deflate; server_no_context_takeover; " +
-      `client_no_context_takeover${
-        windowBits < 15 ? `; server_max_window_bits=${windowBits}` : ""
-      }`;
-  }
-  const upgrade = async (connection: Connection) => {
-    const socket = new WebSocketConnection(connection, options, protocol ?? "", windowBits ?? 0);
-    const stop = () => void socket.close(1001, "The server stops");
-    if (request.stopping.aborted) stop();
-    request.stopping.addEventListener("abort", stop);
-    try {
-      await socket.run(session);
-    } finally {
-      request.stopping.removeEventListener("abort", stop);
-    }
+  return {
+    headers,
+    async upgrade(connection) {
+      const socket = new WebSocketConnection(connection, options, protocol ?? "", bits);
+      const stop = () => socket.close(1001, "The server stops");
+      request.stopping.addEventListener("abort", stop);
+      if (request.stopping.aborted) stop();
+      await socket.run(session).finally(() => request.stopping.removeEventListener("abort", stop));
+    },
   };
-  return { headers, upgrade };
-}
-
-function refusal(status: number, why: string, headers = {}): HttpResponse {
-  return { status, headers, body: `${why}\n` };
 }
 
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; // §1.3
-const TOKEN = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]", SPACE = "[ \\t]*";
-const TOKEN_FORM = new RegExp(`^${TOKEN}+$`);
-const VALUE = `${SPACE}=${SPACE}(?:${TOKEN}+|"(?:\\\\?${TOKEN})+")`; // §9.1: a token, even if quoted
-const EXTENSION_FORM = new RegExp(`^${TOKEN}+(?:${SPACE};${SPACE}${TOKEN}+(?:${VALUE})?)*$`);
-
-/** The parameters of RFC 7692 §7.1 and their values. With a window of 8 bits zlib can't compress. */
+const TOKEN = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+";
+const PROTOCOL = new RegExp(`^${TOKEN}$`);
+const EXTENSION = new RegExp(`^${TOKEN}(\\s*;\\s*${TOKEN}(\\s*=\\s*(${TOKEN}|"${TOKEN}"))?)*$`); // §9.1
+/** RFC 7692 §7.1. zlib has no window of 8 bits to compress with. */
 const PARAMETERS = new Map([
   ["server_no_context_takeover", /^$/],
   ["client_no_context_takeover", /^$/],
-  ["server_max_window_bits", /^(?:9|1[0-5])$/],
-  ["client_max_window_bits", /^(?:|[89]|1[0-5])$/],
+  ["server_max_window_bits", /^(9|1[0-5])$/],
+  ["client_max_window_bits", /^([89]|1[0-5])?$/],
 ]);
-/** The bits of the window for what is sent, of the first offer of permessage-deflate that can be met. */
-function acceptDeflate(offers: string[]): number | undefined {
-  for (const offer of offers) {
-    const [name, ...parameters] = offer.split(";").map((part) => part.trim());
+
+/** The window's bits for what is sent, from the first offer of permessage-deflate that can be met, or 0. */
+function acceptDeflate(extensions: string[]): number {
+  for (const extension of extensions) {
+    const [name, ...parameters] = extension.replace(/[\s"]/g, "").split(";");
     const values = new Map<string, string>();
-    const isMet = parameters.every((parameter) => {
-      const [name = "", value = ""] = parameter.replace(/["\\]/g, "").split(/[ \t]*=[ \t]*/);
-      const isNew = !values.has(name);
+    for (const parameter of parameters) {
+      const [name = "", value = ""] = parameter.split("=");
       values.set(name, value);
-      return isNew && PARAMETERS.get(name)?.test(value);
-    });
-    if (name === "permessage-deflate" && isMet) {
-      return Number(values.get("server_max_window_bits") ?? 15);
     }
+    const isMet = [...values].every(([name, value]) => PARAMETERS.get(name)?.test(value));
+    if (name !== "permessage-deflate" || !isMet || values.size < parameters.length) continue;
+    return Number(values.get("server_max_window_bits") ?? 15);
   }
-  return undefined;
+  return 0;
 }
 
-/** The first byte of a frame (RFC 6455 §5.2): opcodes, and bits. */
+/** Of a frame's first byte (RFC 6455 §5.2): opcodes, and bits. */
 const TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10, CONTROL = 8, RSV1 = 64, FIN = 128;
-/** Bytes of a read, and bytes that wait before `send` does. */
+/** Bytes that are read of a client at once, and that may wait for it before `send` waits. */
 const INPUT_SIZE = 4096, HIGH_WATER = 65536;
-/** Reads without a wait after which others get a turn. */
-const READS_A_TURN = 16;
-/** Milliseconds for the client to answer a Close, and take all that was sent before. */
-const CLOSE_TIME = 5000;
-const FLUSHED = { finishFlush: constants.Z_SYNC_FLUSH };
-/** What a message that was flushed ends with, and is sent without (RFC 7692 §7.2.1). */
-const TAIL = Buffer.of(0, 0, 255, 255);
+/** What a flushed message ends with, and is sent without (RFC 7692 §7.2.1). */
+const TAIL = Buffer.of(0, 0, 255, 255), FLUSHED = { finishFlush: constants.Z_SYNC_FLUSH };
 const NOTHING = Buffer.alloc(0);
-const STRICT = { fatal: true, ignoreBOM: true };
-const utf8 = new TextDecoder("utf-8", STRICT);
+const STRICT = { fatal: true, ignoreBOM: true }, UTF8 = new TextDecoder("utf-8", STRICT);
+/** Reads that need no waiting before others get their turn. */
+const READS_A_TURN = 16;
 
-/** The server's end of a WebSocket. Iterated, it gives the messages. That ends when both sides have said
- * Close, and throws a {@linkcode WebSocketError} if it ends in another way; a session may let that pass. */
+/** The server's end of a WebSocket. Iterated, it gives messages until both sides have said Close; it throws
+ * a {@linkcode WebSocketError}, which a session may let pass, if it ends in any other way. */
 class WebSocketConnection implements AsyncIterable<Message> {
   /** The subprotocol that was chosen, or "". */
   readonly protocol: string;
+  #ended = Promise.withResolvers<Closed>();
   /** Resolves when it has ended; never rejects. */
-  readonly closed: Promise<Closed>;
-  #tellClosed!: (closed: Closed) => void;
-  /** Close has been sent, or can't be: nothing is sent any more. */
-  #isClosing = false;
+  readonly closed: Promise<Closed> = this.#ended.promise;
+  #isClosing = false; // Close was sent, or can't be.
   #hasEnded = false;
   #failure: WebSocketError | undefined;
-  #deadline: ReturnType<typeof setTimeout> | undefined;
-
   readonly #connection: Connection;
   readonly #windowBits: number;
+  readonly #maxMessageSize: number;
+  readonly #maxBufferedSize: number;
   readonly #compressFrom: number;
-  readonly #maxMessage: number;
-  readonly #maxBuffered: number;
-  readonly #idleTimeout: number;
+  readonly #timer: ReturnType<typeof setInterval>;
 
   #input = Buffer.allocUnsafeSlow(INPUT_SIZE);
   #start = 0;
   #end = 0;
+  #reads = 0; // that did not have to wait
   #isReading = false;
-  #reads = 0;
-  #silence = 0;
-  // The frame whose header was read last: its first byte, and the bytes that are still to come.
-  #frame = 0;
-  #left = -1;
+  #silence = 0; // ticks since something was read
+  #frame = 0; // the first byte of the frame at hand
   #mask = 0;
-  // The message it belongs to: its first byte, and the content so far.
-  #first = 0;
+  #left = -1; // bytes of it that have not been read; -1 before its header
+  #first = 0; // the first byte of the message at hand; 0 before it
   #message = NOTHING;
   #size = 0;
   #decoder: TextDecoder | undefined;
-
   #queue: Buffer[] = [];
   #buffered = 0;
+  #isFlushDue = false;
   #writing: Promise<void> | undefined;
-  #stalls = 0;
-  #later: ReturnType<typeof setTimeout> | undefined;
+  #stalls = 0; // ticks since something was taken
 
   /** @ignore */
   constructor(connection: Connection, options: WebSocketOptions, protocol: string, bits: number) {
     this.protocol = protocol;
-    this.closed = new Promise((resolve) => this.#tellClosed = resolve);
     this.#connection = connection;
     this.#windowBits = bits;
+    this.#maxMessageSize = options.maxMessageSize ?? 1048576;
+    this.#maxBufferedSize = options.maxBufferedSize ?? 1048576;
     this.#compressFrom = bits === 0 ? Infinity : options.compressFrom ?? Infinity;
-    this.#maxMessage = options.maxMessageSize ?? 1048576;
-    this.#maxBuffered = options.maxBufferedSize ?? 1048576;
-    this.#idleTimeout = options.idleTimeout ?? 30;
+    this.#timer = setInterval(() => this.#tick(), (options.idleTimeout ?? 30) * 250);
   }
-  /** Bytes that have been sent and not been taken. */
+  /** Bytes that were sent and are not yet taken. */
   get bufferedAmount(): number {
     return this.#buffered;
   }
   [Symbol.asyncIterator](): this {
     return this;
   }
-  /** The next message; to be asked for one at a time. */
+  /** The next message, to be asked for one at a time. */
   async next(): Promise<IteratorResult<Message, undefined>> {
-    if (this.#isReading) throw new Error("The next message is being waited for already");
+    if (this.#isReading) throw new Error("A message is being waited for already");
     try {
       while (!this.#hasEnded) {
         const value = this.#parse();
@@ -257,46 +227,47 @@ class WebSocketConnection implements AsyncIterable<Message> {
         if (this.#hasEnded) break;
         this.#flush();
         while (this.#buffered > HIGH_WATER) await this.#writing;
-        const isDirect = this.#left > 0 && this.#start === this.#end &&
-          (this.#frame & CONTROL) === 0;
-        const read = this.#connection.read(isDirect ? this.#room(1) : this.#space());
+        const target = this.#target(), read = this.#connection.read(target);
         this.#isReading = true;
         const count = typeof read === "number" ? read : await read;
         this.#isReading = false;
-        this.#silence = 0;
-        if (count === null) throw new Error("The connection ended without a Close");
-        if (isDirect) this.#append(count);
-        else this.#end += count;
-        this.#reads = typeof read === "number" ? this.#reads + 1 : 0;
-        if (this.#reads > READS_A_TURN) await new Promise((resolve) => setTimeout(resolve, 0));
+        if (count === null) throw new Error("The client has not said Close");
+        if (!this.#isClosing) this.#silence = 0;
+        if (target.buffer === this.#input.buffer) this.#end += count;
+        else this.#append(count);
+        if (typeof read === "number" && ++this.#reads % READS_A_TURN === 0) await othersTurn();
       }
     } catch (cause) {
       this.#isReading = false;
       const isOurs = cause instanceof WebSocketError;
       if (isOurs) this.#sendClose(cause.code, cause.message);
-      this.#fail(isOurs ? cause : new WebSocketError(1006, "The connection was lost", { cause }));
+      this.#endWith(
+        isOurs ? cause : new WebSocketError(1006, "The connection was lost", { cause }),
+      );
     }
     if (this.#failure !== undefined) throw this.#failure;
     return { done: true, value: undefined };
   }
-  /** Sends a message. What is returned settles when it was taken, which it is at once unless many bytes
-   * wait already. It rejects with a {@linkcode WebSocketError} if the socket is closing or has ended, which
-   * need not be heeded. */
+  /** Sends a message. What it returns settles once that was taken, at once if no more than 64 KiB wait; it
+   * rejects with a {@linkcode WebSocketError} if the socket is closing, which need not be heeded. */
   send(message: Message): void | Promise<void> {
-    if (this.#buffered > this.#maxBuffered) this.#drop("The client does not read");
+    if (this.#buffered > this.#maxBufferedSize) this.#drop("The client does not read");
     if (this.#isClosing) return this.#taken();
     const first = FIN | (typeof message === "string" ? TEXT : BINARY);
-    if (Buffer.byteLength(message) >= this.#compressFrom) {
+    if (Buffer.byteLength(message) < this.#compressFrom) this.#put(first, message);
+    else {
       const deflated = deflateRawSync(message, { ...FLUSHED, windowBits: this.#windowBits });
       this.#put(first | RSV1, deflated.subarray(0, -TAIL.length));
-    } else this.#put(first, message);
-    // With messages that have come together, the answers leave together.
-    if (this.#start === this.#end || this.#buffered > HIGH_WATER) this.#flush();
-    else this.#later ??= setTimeout(() => this.#flushLate(), 0);
+    }
+    if (this.#start === this.#end) this.#flush();
+    else if (!this.#isFlushDue) { // Messages that came together are answered together.
+      this.#isFlushDue = true;
+      setTimeout(() => this.#flush(), 0);
+    }
     return this.#buffered > HIGH_WATER ? this.#taken() : undefined;
   }
-  /** Begins to close (§7.1.2): nothing is sent or received any more, and the iteration ends when the client
-   * has answered, or 5 seconds later. A second time does nothing.
+  /** Begins to close (§7.1.2): no more is sent or received, and the iteration ends when the client has
+   * answered. Does nothing if it is closing already.
    * @throws {RangeError} for a code that can't be sent (§7.4), or a reason of more than 123 bytes. */
   close(code = 1000, reason = ""): void {
     if (!isCloseCode(code)) throw new RangeError(`${code} is not a close code`);
@@ -305,7 +276,6 @@ class WebSocketConnection implements AsyncIterable<Message> {
   }
   /** @ignore */
   async run(session: (socket: this) => void | Promise<void>): Promise<void> {
-    const timer = setInterval(() => this.#tick(), this.#idleTimeout * 250);
     try {
       await session(this);
       this.close();
@@ -313,16 +283,14 @@ class WebSocketConnection implements AsyncIterable<Message> {
       this.close(1011);
       if (error !== this.#failure) throw error;
     } finally {
-      await (this.#isReading ? this.closed : this.next().catch(() => {}));
+      await (this.#isReading ? this.closed : this.next().catch(() => {})); // the client's Close
       this.#flush();
       while (this.#writing !== undefined) await this.#writing;
-      clearInterval(timer);
-      clearTimeout(this.#deadline);
-      clearTimeout(this.#later);
+      clearInterval(this.#timer);
     }
   }
 
-  /** The next message in what has been read, if all of it is there. */
+  /** The next message in what was read, if all of it is there. */
   #parse(): Message | undefined {
     const input = this.#input;
     while (!this.#hasEnded && (this.#left >= 0 || this.#parseHeader())) {
@@ -338,11 +306,11 @@ class WebSocketConnection implements AsyncIterable<Message> {
         if (this.#left > 0) return undefined;
       }
       this.#left = -1;
-      if (isControl) this.#takeControl(input.subarray(from, to));
+      if (isControl) this.#control(input.subarray(from, to));
       else if (isLast) {
         const message = isWhole
-          ? this.#finish(input, from, to)
-          : this.#finish(this.#message, 0, this.#size);
+          ? this.#content(input, from, to)
+          : this.#content(this.#message, 0, this.#size);
         if (!this.#isClosing) return message;
       }
     }
@@ -355,25 +323,23 @@ class WebSocketConnection implements AsyncIterable<Message> {
     const first = input[at]!, second = input[at + 1]!, opcode = first & 15;
     const isControl = opcode >= CONTROL, isStart = opcode === TEXT || opcode === BINARY;
     const allowed = isStart && this.#windowBits > 0 ? RSV1 : 0;
-    if ((first & 0x70 & ~allowed) !== 0) throw new WebSocketError(1002, "A reserved bit is set");
-    if (opcode > PONG || (opcode & 7) > BINARY) throw new WebSocketError(1002, "Unknown opcode");
-    if (second < 128) throw new WebSocketError(1002, "A frame is not masked");
+    must((first & 0x70 & ~allowed) === 0, "A reserved bit is set");
+    must(opcode <= PONG && (opcode & 7) <= BINARY, "Unknown opcode");
+    must(second >= 128, "A frame is not masked");
     let length = second & 127;
-    if (isControl && (length > 125 || first < FIN)) {
-      throw new WebSocketError(1002, "A control frame is long or fragmented");
-    }
-    if (!isControl && isStart !== (this.#first === 0)) {
-      throw new WebSocketError(1002, "A fragment is missing, or belongs to no message");
-    }
+    must(!isControl || first >= FIN && length < 126, "A control frame is long or fragmented");
+    must(isControl || isStart === (this.#first === 0), "A fragment is missing, or out of place");
     const extra = length === 126 ? 2 : length === 127 ? 8 : 0;
     if (there < 6 + extra) return false;
     if (extra === 2) length = input.readUInt16BE(at + 2);
-    if (extra === 8) length = input.readUInt32BE(at + 2) * 2 ** 32 + input.readUInt32BE(at + 6);
-    const least = extra === 8 ? 65536 : extra === 2 ? 126 : 0;
-    if (length < least || extra === 8 && input[at + 2]! > 127) {
-      throw new WebSocketError(1002, "Malformed length");
-    }
-    if (!isControl && this.#size + length > this.#maxMessage) throw new WebSocketError(1009, LONG);
+    if (extra === 8) length = Number(input.readBigUInt64BE(at + 2));
+    must(extra === 0 || length > (extra === 2 ? 125 : 65535), "A length is not minimal");
+    must(extra < 8 || input[at + 2]! < 128, "A length is negative");
+    must(
+      isControl || this.#size + length <= this.#maxMessageSize,
+      "The message is too large",
+      1009,
+    );
     this.#mask = input.readInt32BE(at + 2 + extra);
     this.#start += 6 + extra;
     this.#left = length;
@@ -381,21 +347,20 @@ class WebSocketConnection implements AsyncIterable<Message> {
     if (isStart) this.#first = first;
     return true;
   }
-  #takeControl(payload: Buffer): void {
+  #control(payload: Buffer): void {
     if (this.#frame === (FIN | PING) && !this.#isClosing) this.#put(FIN | PONG, payload);
     if (this.#frame !== (FIN | CLOSE)) return;
-    const code = payload.length === 0 ? 1005 : payload.length === 1 ? 0 : payload.readUInt16BE();
-    if (payload.length > 0 && !isCloseCode(code)) throw new WebSocketError(1002, "Malformed Close");
-    const reason = textOf(payload, Math.min(2, payload.length), payload.length);
+    const isEmpty = payload.length === 0, code = payload.length > 1 ? payload.readUInt16BE() : 1005;
+    must(isEmpty || isCloseCode(code), "Malformed Close");
+    const reason = textOf(payload, isEmpty ? 0 : 2, payload.length);
     this.#sendClose(code, "", payload);
     this.#endWith({ code, reason, wasClean: true });
   }
-  /** Where more of the frame goes: whatever it announces, there is room for little more than has come. */
+  /** Where the frame goes on. Whatever it announces, there is room for little more than has come. */
   #room(count: number): Buffer {
     const size = this.#size, full = size + this.#left;
     if (this.#message.length < size + count) {
-      const length = Math.min(full, Math.max(INPUT_SIZE, 2 * size + count));
-      const larger = Buffer.allocUnsafeSlow(length);
+      const larger = Buffer.allocUnsafeSlow(Math.min(full, Math.max(INPUT_SIZE, 2 * size + count)));
       larger.set(this.#message.subarray(0, size));
       this.#message = larger;
     }
@@ -406,34 +371,32 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#left -= count;
     this.#mask = unmask(this.#message, from, to, this.#mask);
     if ((this.#first & (RSV1 | 15)) !== TEXT) return;
-    this.#decoder ??= new TextDecoder("utf-8", STRICT);
+    this.#decoder ??= new TextDecoder("utf-8", STRICT); // only to fail as soon as can be
     decode(this.#message.subarray(from, to), this.#decoder, true);
   }
-  #finish(bytes: Buffer, from: number, to: number): Message {
-    const first = this.#first;
+  #content(bytes: Buffer, from: number, to: number): Message {
+    const isText = (this.#first & 15) === TEXT, isDeflated = (this.#first & RSV1) !== 0;
     this.#first = this.#size = 0;
     this.#message = NOTHING;
     this.#decoder = undefined;
-    if ((first & RSV1) !== 0) {
-      bytes = inflate(bytes.subarray(from, to), this.#maxMessage);
+    if (isDeflated) {
+      bytes = inflate(bytes.subarray(from, to), this.#maxMessageSize);
       from = 0;
       to = bytes.length;
     }
-    return (first & 15) === TEXT
-      ? textOf(bytes, from, to)
-      : new Uint8Array(bytes.subarray(from, to));
+    return isText ? textOf(bytes, from, to) : new Uint8Array(bytes.subarray(from, to));
   }
-  /** Where the next bytes go, behind the beginning of a header or of a control frame. */
-  #space(): Buffer {
-    if (this.#start > 0) this.#input.copyWithin(0, this.#start, this.#end);
+  /** Where to read to: a frame's content goes straight to its message, all else behind what is there. */
+  #target(): Buffer {
+    this.#input.copyWithin(0, this.#start, this.#end);
     this.#end -= this.#start;
     this.#start = 0;
+    if (this.#left > 0 && this.#end === 0 && (this.#frame & CONTROL) === 0) return this.#room(1);
     return this.#end === 0 ? this.#input : this.#input.subarray(this.#end);
   }
 
   #put(first: number, payload: Message): void {
-    const length = Buffer.byteLength(payload);
-    const start = length < 126 ? 2 : length < 65536 ? 4 : 10;
+    const length = Buffer.byteLength(payload), start = length < 126 ? 2 : length < 65536 ? 4 : 10;
     const frame = Buffer.allocUnsafe(start + length);
     frame[0] = first;
     frame[1] = start === 2 ? length : start === 4 ? 126 : 127;
@@ -444,12 +407,9 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#queue.push(frame);
     this.#buffered += frame.length;
   }
-  #flushLate(): void {
-    this.#later = undefined;
-    this.#flush();
-  }
-  /** Writes what waits, in one piece. What is sent meanwhile waits for the next write. */
+  /** Writes what waits, all of it at once. What is sent meanwhile waits for the next write. */
   #flush(): void {
+    this.#isFlushDue = false;
     if (this.#writing !== undefined || this.#queue.length === 0) return;
     const bytes = this.#queue.length === 1 ? this.#queue[0]! : Buffer.concat(this.#queue);
     this.#queue.length = 0;
@@ -461,19 +421,19 @@ class WebSocketConnection implements AsyncIterable<Message> {
     try {
       for (;;) {
         const taken = await count;
-        this.#buffered -= taken;
         this.#stalls = 0;
+        this.#buffered -= taken;
         if (taken === bytes.length) break;
         bytes = bytes.subarray(taken);
         count = this.#connection.write(bytes);
       }
     } catch {
+      this.#queue.length = 0;
       this.#drop("The connection was lost");
     }
     this.#writing = undefined;
-    if (this.#failure?.code !== 1006) this.#flush();
+    this.#flush();
   }
-  /** Settles when no more bytes wait than may. */
   #taken(): Promise<void> {
     const taken = (async () => {
       while (this.#buffered > HIGH_WATER && this.#writing !== undefined) await this.#writing;
@@ -485,61 +445,58 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #sendClose(code: number, reason: string, payload?: Uint8Array): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
-    this.#deadline = setTimeout(() => this.#drop("The client did not close"), CLOSE_TIME);
     this.#put(FIN | CLOSE, payload ?? Buffer.of(code >> 8, code & 255, ...Buffer.from(reason)));
     this.#flush();
   }
-  /** Looks after the client four times an `idleTimeout`. */
+  /** Looks after the client, four times an `idleTimeout`. */
   #tick(): void {
     if (this.#writing !== undefined && ++this.#stalls > 4) this.#drop("The client does not read");
     if (this.#isReading && ++this.#silence > 4) this.#drop("The client is silent");
-    if (this.#silence !== 2 || !this.#isReading || this.#isClosing) return;
+    if (!this.#isReading || this.#silence !== 2 || this.#isClosing) return;
     this.#put(FIN | PING, NOTHING);
     this.#flush();
   }
-  /** Gives the connection up. */
   #drop(why: string): void {
-    this.#fail(new WebSocketError(1006, why));
+    this.#endWith(new WebSocketError(1006, why));
     this.#connection.close();
   }
-  #fail(error: WebSocketError): void {
+  #endWith(end: Closed | WebSocketError): void {
     if (this.#hasEnded) return;
-    this.#failure = error;
-    this.#endWith({ code: error.code, reason: error.message, wasClean: false });
-  }
-  #endWith(closed: Closed): void {
     this.#hasEnded = this.#isClosing = true;
-    this.#tellClosed(closed);
+    if (end instanceof WebSocketError) this.#failure = end;
+    this.#ended.resolve(
+      end instanceof WebSocketError
+        ? { code: end.code, reason: end.message, wasClean: false }
+        : end,
+    );
   }
 }
 export type { WebSocketConnection };
 
-const LONG = "The message is too long";
-
-/** Whether a code may be sent: those of §7.4 and of IANA's registry, libraries' and applications'. */
+/** @throws {WebSocketError} if the client breaks a rule of the protocol. */
+function must(isKept: boolean, why: string, code = 1002): void {
+  if (!isKept) throw new WebSocketError(code, why);
+}
+/** Whether a code may be sent: those of §7.4 and IANA's registry, and those for libraries and applications. */
 function isCloseCode(code: number): boolean {
   return code >= 1000 && code <= 1014 && (code < 1004 || code > 1006) ||
     code >= 3000 && code < 5000;
 }
-/** Unmasks in place (§5.3), and returns the mask of what follows. */
+/** Unmasks in place (§5.3), and returns the mask for what follows. */
 function unmask(bytes: Uint8Array, from: number, to: number, mask: number): number {
-  const a = mask >>> 24, b = mask >>> 16 & 255, c = mask >>> 8 & 255, d = mask & 255;
-  let at = from;
-  for (; at + 3 < to; at += 4) {
-    bytes[at]! ^= a;
-    bytes[at + 1]! ^= b;
-    bytes[at + 2]! ^= c;
-    bytes[at + 3]! ^= d;
+  for (let at = from; at < to; at++) {
+    bytes[at]! ^= mask >>> 24;
+    mask = mask << 8 | mask >>> 24;
   }
-  for (; at < to; at++, mask = mask << 8 | mask >>> 24) bytes[at]! ^= mask >>> 24;
   return mask;
 }
+/** Most text is ASCII, for which a decoder takes longer. */
 function textOf(bytes: Buffer, from: number, to: number): string {
   let at = from;
   while (at < to && bytes[at]! < 128) at++;
   return at === to
     ? bytes.toString("latin1", from, to)
-    : decode(bytes.subarray(from, to), utf8, false);
+    : decode(bytes.subarray(from, to), UTF8, false);
 }
 function decode(bytes: Uint8Array, decoder: TextDecoder, stream: boolean): string {
   try {
@@ -548,12 +505,17 @@ function decode(bytes: Uint8Array, decoder: TextDecoder, stream: boolean): strin
     throw new WebSocketError(1007, "A text is not UTF-8");
   }
 }
-/** @param most bytes that may come out */
-function inflate(bytes: Buffer, most: number): Buffer {
+function inflate(bytes: Buffer, maxOutputLength: number): Buffer {
   try {
-    return inflateRawSync(Buffer.concat([bytes, TAIL]), { ...FLUSHED, maxOutputLength: most });
+    return inflateRawSync(Buffer.concat([bytes, TAIL]), { ...FLUSHED, maxOutputLength });
   } catch (error) {
-    const isLong = (error as { code?: string }).code === "ERR_BUFFER_TOO_LARGE";
-    throw isLong ? new WebSocketError(1009, LONG) : new WebSocketError(1007, "Malformed DEFLATE");
+    const isLarge = (error as { code?: string }).code === "ERR_BUFFER_TOO_LARGE";
+    throw new WebSocketError(
+      isLarge ? 1009 : 1007,
+      isLarge ? "The message is too large" : "Malformed DEFLATE",
+    );
   }
+}
+function othersTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
 }

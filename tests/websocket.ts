@@ -608,7 +608,7 @@ Deno.test("WebSocket: the application chooses subprotocol and origins", async ()
   assertMatch((await ask("Origin: http://a")).head, / 403 /);
   const { head, errors } = await answerTo("/wrong", [offer]);
   assertMatch(head, /^HTTP\/1.1 500 /);
-  assertMatch(errors[0], /TypeError: never offered was not offered/);
+  assertMatch(errors[0], /TypeError: No offer: never offered/);
 });
 
 /** Offers of permessage-deflate (RFC 7692 §7.1) and what is agreed, behind what always is. */
