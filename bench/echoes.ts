@@ -42,14 +42,20 @@ const seconds = Number(values.seconds), atOnce = Number(values["at-once"]);
 
 /** One message as a masked frame. */
 function frame(): Buffer {
-  const plain = Buffer.from("A message, and more of it. ".repeat(1e5).slice(0, Number(values.size)));
+  const plain = Buffer.from(
+    "A message, and more of it. ".repeat(1e5).slice(0, Number(values.size)),
+  );
   const payload = values.deflated
     ? deflateRawSync(plain, { finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, -4)
     : plain;
   const { length } = payload, mask = Buffer.of(1, 2, 3, 4);
   const head = length < 126 ? [128 | length] : [254, length >> 8, length & 255];
   const first = 128 | (values.deflated ? 64 : 0) | (values.binary ? 2 : 1);
-  return Buffer.concat([Buffer.of(first, ...head), mask, payload.map((byte, i) => byte ^ mask[i % 4])]);
+  return Buffer.concat([
+    Buffer.of(first, ...head),
+    mask,
+    payload.map((byte, i) => byte ^ mask[i % 4]),
+  ]);
 }
 const FRAMES = Buffer.concat(new Array(atOnce).fill(frame()));
 /** What a Close of code 1000 looks like. */
@@ -87,7 +93,9 @@ async function connect(): Promise<Socket> {
         if (!head.startsWith("HTTP/1.1 101 ")) return ready.reject(new Error(head));
         const [, one = 0] = Buffer.from(head.slice(end), "latin1");
         if (head.length === end) return void socket.write(frame());
-        const length = one < 126 ? one + 2 : Buffer.from(head.slice(end), "latin1").readUInt16BE(2) + 4;
+        const length = one < 126
+          ? one + 2
+          : Buffer.from(head.slice(end), "latin1").readUInt16BE(2) + 4;
         if (head.length - end < length) return;
         left = size = length * atOnce;
         ready.resolve();

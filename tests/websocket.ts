@@ -15,6 +15,7 @@ import {
   Process,
   reset,
   type Runtime,
+  RUNTIMES,
   type Scenario,
 } from "./sockets.ts";
 import { pause, recorder, start } from "./tools.ts";
@@ -945,6 +946,53 @@ export const WEBSOCKETS: Scenario[] = [
     await server.printed(/(\/deflate clean 3001 bye)/);
   }, { needs: "python3", plain: true }],
 
+  ["examples/chat.ts: a client that does not read holds nobody up", async (runtime) => {
+    await using chat = Process.spawn(runtime, "examples/chat.ts", ["0"]);
+    chat.port = Number(await chat.printed(/Listening at PORT (\d+)/));
+    using ada = await open(chat.port, "/?name=Ada");
+    using _deaf = await open(chat.port, "/?name=Deaf");
+    await ada.until(/Deaf has come/);
+    const line = "x".repeat(4000);
+    let sent = 0;
+    for (; !/Deaf has gone/.test(ada.received) && sent < 5000; sent++) {
+      ada.received = ada.received.slice(-100);
+      await ada.send(frame(TEXT, line));
+      await ada.until(/Ada: x+[^x]*$/);
+    }
+    assertMatch(ada.received, /Deaf has gone/);
+    await ada.send(frame(BINARY, "x"));
+    await ada.until(holding(1003 >> 8, 1003 & 255));
+  }, { plain: true }],
+
+  ["examples/websocket-hono.ts", async (runtime) => {
+    await using example = Process.spawn(
+      {
+        ...runtime,
+        args: [
+          ...runtime.args,
+          ...runtime.name === "Deno" ? ["--allow-env", "--import-map=tests/offline.json"] : [],
+        ],
+      },
+      "examples/websocket-hono.ts",
+      ["0"],
+    );
+    example.port = Number(await example.printed(/Listening at PORT (\d+)/));
+    using client = await open(example.port, "/echo");
+    await client.send(frame(TEXT, "Grüße"));
+    await client.send(frame(BINARY, ODD));
+    await client.send(closing(3001, "bye"));
+    assertEquals(await framesUntilEnd(client), [
+      shown(TEXT, "Hello"),
+      shown(TEXT, "Grüße"),
+      shown(BINARY, ODD),
+      "close 3001",
+    ]);
+    await example.printed(/(Closed with 3001 bye)/);
+    using other = await Client.connect(example.port);
+    await other.send("GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n");
+    assertMatch(await other.until(/\r\n\r\n/), /^HTTP\/1.1 (426|404) /);
+  }, { plain: true, needs: "npm" }],
+
   ["WebSocket: Chromium", async (runtime) => {
     await using server = await startSockets(runtime);
     await using browser = await WebDriver.start();
@@ -964,3 +1012,14 @@ export const WEBSOCKETS: Scenario[] = [
     await browser.shows("body", /^REFUSED$/);
   }, { needs: "chromedriver", plain: true }],
 ];
+
+/** `deno task websocket`: every case, in full size. */
+if (import.meta.main) {
+  for (const runtime of RUNTIMES) {
+    await using server = await startSockets(runtime);
+    const counts = await runCases(server.port, CASES);
+    await runCases(server.port, limits(1), counts, 1);
+    await runCases(server.port, compressed(1), counts, 1);
+    console.log(`${runtime.name}, cases that pass, by group: ${describeCounts(counts)}`);
+  }
+}
