@@ -158,7 +158,7 @@ const TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10, CONTROL = 8, RSV1 = 
 const INPUT_SIZE = 4096, HIGH_WATER = 65536;
 /** What a flushed message ends with, and is sent without (RFC 7692 §7.2.1). */
 const TAIL = Buffer.of(0, 0, 255, 255), FLUSHED = { finishFlush: constants.Z_SYNC_FLUSH };
-const NOTHING = Buffer.alloc(0);
+const NOTHING = Buffer.alloc(0), LARGE = "The message is too large";
 const STRICT = { fatal: true, ignoreBOM: true }, UTF8 = new TextDecoder("utf-8", STRICT);
 /** Reads that need no waiting before others get their turn. */
 const READS_A_TURN = 16;
@@ -227,14 +227,17 @@ class WebSocketConnection implements AsyncIterable<Message> {
         if (this.#hasEnded) break;
         this.#flush();
         while (this.#buffered > HIGH_WATER) await this.#writing;
-        const target = this.#target(), read = this.#connection.read(target);
+        // The content of a frame goes straight to its message, all else behind what is there.
+        const isDirect = this.#left > 0 && this.#start === this.#end &&
+          (this.#frame & CONTROL) === 0;
+        const read = this.#connection.read(isDirect ? this.#room(1) : this.#space());
         this.#isReading = true;
         const count = typeof read === "number" ? read : await read;
         this.#isReading = false;
         if (count === null) throw new Error("The client has not said Close");
         if (!this.#isClosing) this.#silence = 0;
-        if (target.buffer === this.#input.buffer) this.#end += count;
-        else this.#append(count);
+        if (isDirect) this.#append(count);
+        else this.#end += count;
         if (typeof read === "number" && ++this.#reads % READS_A_TURN === 0) await othersTurn();
       }
     } catch (cause) {
@@ -281,7 +284,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       this.close();
     } catch (error) {
       this.close(1011);
-      if (error !== this.#failure) throw error;
+      if (!(error instanceof WebSocketError)) throw error;
     } finally {
       await (this.#isReading ? this.closed : this.next().catch(() => {})); // the client's Close
       this.#flush();
@@ -337,7 +340,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
     must(extra < 8 || input[at + 2]! < 128, "A length is negative");
     must(
       isControl || this.#size + length <= this.#maxMessageSize,
-      "The message is too large",
+      LARGE,
       1009,
     );
     this.#mask = input.readInt32BE(at + 2 + extra);
@@ -386,13 +389,12 @@ class WebSocketConnection implements AsyncIterable<Message> {
     }
     return isText ? textOf(bytes, from, to) : new Uint8Array(bytes.subarray(from, to));
   }
-  /** Where to read to: a frame's content goes straight to its message, all else behind what is there. */
-  #target(): Buffer {
-    this.#input.copyWithin(0, this.#start, this.#end);
+  #space(): Buffer {
+    const isEmpty = this.#start === this.#end;
+    if (!isEmpty) this.#input.copyWithin(0, this.#start, this.#end);
     this.#end -= this.#start;
     this.#start = 0;
-    if (this.#left > 0 && this.#end === 0 && (this.#frame & CONTROL) === 0) return this.#room(1);
-    return this.#end === 0 ? this.#input : this.#input.subarray(this.#end);
+    return isEmpty ? this.#input : this.#input.subarray(this.#end);
   }
 
   #put(first: number, payload: Message): void {
@@ -507,15 +509,17 @@ function decode(bytes: Uint8Array, decoder: TextDecoder, stream: boolean): strin
 }
 function inflate(bytes: Buffer, maxOutputLength: number): Buffer {
   try {
-    return inflateRawSync(Buffer.concat([bytes, TAIL]), { ...FLUSHED, maxOutputLength });
+    const options = { ...FLUSHED, maxOutputLength, info: true };
+    const { buffer, engine } = inflateRawSync(Buffer.concat([bytes, TAIL]), options) as Inflated;
+    must(engine.bytesWritten >= bytes.length - 1, "Content behind the last block", 1007); // §7.2.3.4
+    return buffer;
   } catch (error) {
-    const isLarge = (error as { code?: string }).code === "ERR_BUFFER_TOO_LARGE";
-    throw new WebSocketError(
-      isLarge ? 1009 : 1007,
-      isLarge ? "The message is too large" : "Malformed DEFLATE",
-    );
+    const isLarge = (error as { code?: unknown }).code === "ERR_BUFFER_TOO_LARGE";
+    throw new WebSocketError(isLarge ? 1009 : 1007, isLarge ? LARGE : "Malformed DEFLATE");
   }
 }
+/** What zlib's functions return with `info`, of which their types don't know. */
+type Inflated = { buffer: Buffer; engine: { bytesWritten: number } } & Buffer;
 function othersTurn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }

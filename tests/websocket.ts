@@ -700,6 +700,7 @@ const DEFLATED: [name: string, pieces: Buffer[], answers: string[]][] = [
     shown(TEXT, "Hello"),
     OK,
   ]],
+  ["more behind a last block", [frame(TEXT, hex("f348cdc9c907000000"), { rsv: 4 })], [NO_TEXT]],
   ["in fragments with a ping", [
     frame(TEXT, hex("f248cd"), { rsv: 4, fin: false }),
     frame(PING),
