@@ -65,6 +65,18 @@ async function drive(
   return (process.cpu - before) / JSON.parse(text(stdout)).messages * 1e6;
 }
 
+/** Waits until somebody listens. */
+async function listens(port: number): Promise<void> {
+  for (let attempt = 0;; attempt++) {
+    try {
+      return (await Deno.connect({ hostname: "127.0.0.1", port })).close();
+    } catch (error) {
+      if (attempt > 200) throw error;
+      await sleep(50);
+    }
+  }
+}
+
 async function main(): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({
@@ -93,8 +105,10 @@ async function main(): Promise<void> {
           return { port, process, samples: [] as number[] };
         });
         try {
-          await sleep(1500); // until they listen
-          for (const one of running) await drive(one, workload, WARM_UP, clientCore);
+          for (const one of running) {
+            await listens(one.port);
+            await drive(one, workload, WARM_UP, clientCore);
+          }
           for (let round = 0; round < rounds; round++) {
             for (const one of running) {
               one.samples.push(await drive(one, workload, seconds, clientCore));

@@ -43,14 +43,19 @@ export interface WebSocketOptions {
 /** How it ended, as in `CloseEvent`: what the client's Close said (code 1005: nothing), or, unless that was
  * clean, what failed: 1006 is a connection that was lost or dropped. */
 export interface Closed {
+  /** The close code (RFC 6455 §7.4). */
   readonly code: number;
+  /** The client's reason, or what failed. */
   readonly reason: string;
+  /** Whether the client has said Close. */
   readonly wasClean: boolean;
 }
 
 /** An end that was not clean. The code is that of {@linkcode Closed}, the message its reason. */
 export class WebSocketError extends Error {
+  /** The close code (RFC 6455 §7.4). */
   readonly code: number;
+  /** `options` may have the `cause`. */
   constructor(code: number, reason: string, options?: ErrorOptions) {
     super(reason, options);
     this.code = code;
@@ -214,6 +219,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
   get bufferedAmount(): number {
     return this.#buffered;
   }
+  /** For `for await`. */
   [Symbol.asyncIterator](): this {
     return this;
   }

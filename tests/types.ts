@@ -36,7 +36,7 @@ const PROJECT = {
 };
 const FILES = {
   alone: ["server.ts"],
-  together: ["server.ts", "handlers.ts", "index.html", "book.json"],
+  together: ["server.ts", "handlers.ts", "index.html", "book.json", "extras/websocket.ts"],
 };
 
 /** A program that is as strict: it leaves options undefined, as settings that are not there are. */
@@ -54,7 +54,7 @@ async function project(): Promise<Folder> {
   const folder = await Folder.create();
   for (const [name, files] of Object.entries(FILES)) {
     const script =
-      'at=$1; shift; mkdir "$at" && printf %s "$1" > "$at/main.ts"; shift; cp "$@" "$at"';
+      'at=$1; shift; mkdir "$at" && printf %s "$1" > "$at/main.ts"; shift; cp --parents "$@" "$at"';
     await shell(script, `${folder.path}/${name}`, PROGRAM, ...files);
   }
   return folder;
@@ -89,7 +89,7 @@ export const TYPES: Scenario[] = [
       for (const [files, types, lib] of cases) {
         const config = JSON.stringify({
           compilerOptions: { ...PROJECT, types: [types], lib },
-          include: ["*.ts"],
+          include: ["**/*.ts"],
         });
         const printed = await shell(
           `cd "$1/$2" && printf %s "$4" > "tsconfig.$3.json" &&
