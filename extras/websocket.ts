@@ -75,34 +75,22 @@ export function webSocket(
 ): HttpResponse {
   const field = (name: string) => request.headers.get(name) ?? "";
   const list = (name: string) => field(name).split(",").map((item) => item.trim()).filter(Boolean);
-  const has = (name: string, token: string) =>
-    list(name).join().toLowerCase().split(",").includes(token);
-  const refuse = (status: number, why: string, headers = {}) => ({
-    status,
-    headers,
-    body: `${why}\n`,
-  });
+  const has = (name: string, token: string) => list(name).some((it) => it.toLowerCase() === token);
+  const refuse = (status: number, body: string, headers = {}) => ({ status, headers, body });
   const key = field("sec-websocket-key"), origin = request.headers.get("origin");
   const offered = list("sec-websocket-protocol"), extensions = list("sec-websocket-extensions");
   const isWanted = has("connection", "upgrade") && has("upgrade", "websocket");
-  if (request.method !== "GET") return refuse(405, "A WebSocket needs GET", { Allow: "GET" });
+  if (request.method !== "GET") return refuse(405, "A WebSocket needs GET\n", { Allow: "GET" });
   if (!isWanted || field("sec-websocket-version") !== "13") { // §4.4
     const headers = { "Upgrade": "websocket", "Sec-WebSocket-Version": "13" };
-    return refuse(426, "Here is a WebSocket, version 13", headers);
+    return refuse(426, "Here is a WebSocket, version 13\n", headers);
   }
-  if (!/^[\w+/]{21}[AQgw]==$/.test(key) || key.includes("_")) {
-    return refuse(400, "The key is not 16 bytes");
-  }
-  if (!offered.every((name) => PROTOCOL.test(name)) || new Set(offered).size < offered.length) {
-    return refuse(400, "Malformed Sec-WebSocket-Protocol");
-  }
-  if (!extensions.every((extension) => EXTENSION.test(extension))) { // §9.1
-    return refuse(400, "Malformed Sec-WebSocket-Extensions");
-  }
+  const isWellFormed = KEY.test(key) && offered.every((name) => PROTOCOL.test(name)) &&
+    new Set(offered).size === offered.length && extensions.every((it) => EXTENSION.test(it));
+  if (!isWellFormed) return refuse(400, "Malformed Sec-WebSocket-Key, -Protocol or -Extensions\n");
   const isOwn = (origin: string) => URL.parse(origin)?.host === new URL(request.url).host;
-  if (origin !== null && !(options.allowOrigin ?? isOwn)(origin)) {
-    return refuse(403, "Not your origin");
-  }
+  const isAllowed = origin === null || (options.allowOrigin ?? isOwn)(origin);
+  if (!isAllowed) return refuse(403, "Not for pages of this origin\n");
 
   const protocol = options.chooseProtocol?.(offered);
   if (protocol !== undefined && !offered.includes(protocol)) {
@@ -130,6 +118,7 @@ export function webSocket(
 }
 
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; // §1.3
+const KEY = /^[A-Za-z0-9+/]{21}[AQgw]==$/; // 16 bytes in base64
 const TOKEN = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+";
 const PROTOCOL = new RegExp(`^${TOKEN}$`);
 const EXTENSION = new RegExp(`^${TOKEN}(\\s*;\\s*${TOKEN}(\\s*=\\s*(${TOKEN}|"${TOKEN}"))?)*$`); // §9.1
@@ -244,7 +233,8 @@ class WebSocketConnection implements AsyncIterable<Message> {
         if (!this.#isClosing) this.#silence = 0;
         if (isDirect) this.#append(count);
         else this.#end += count;
-        if (typeof read === "number" && ++this.#reads % READS_A_TURN === 0) await othersTurn();
+        const isTurn = typeof read === "number" && ++this.#reads % READS_A_TURN === 0;
+        if (isTurn) await new Promise((resolve) => setTimeout(resolve, 0)); // for the others
       }
     } catch (cause) {
       this.#isReading = false;
@@ -526,6 +516,3 @@ function inflate(bytes: Buffer, maxOutputLength: number): Buffer {
 }
 /** What zlib's functions return with `info`, of which their types don't know. */
 type Inflated = { buffer: Buffer; engine: { bytesWritten: number } } & Buffer;
-function othersTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
-}

@@ -800,13 +800,25 @@ async def main():
         for message in ["hello", "Grüße", "", "x" * 70000, bytes(300)]:
             await socket.send(message)
             assert await socket.recv() == message
-        await socket.send(iter(["frag", "", "ments"]) if False else ["frag", "ments"])
+        await socket.send(["frag", "ments"])
         print(await socket.recv())
         await (await socket.ping())
         await socket.close(3001, "bye")
         print(socket.close_code, socket.close_reason)
 asyncio.run(main())
 `;
+
+/** The name of a program that can run so; else one that nobody has, and what needs it is ignored. */
+function able(program: string, ...args: string[]): string {
+  if (Deno.permissions.querySync({ name: "run" }).state !== "granted") return program;
+  try {
+    const options = { args, stdout: "null", stderr: "null" } as const;
+    if (new Deno.Command(program, options).outputSync().success) return program;
+  } catch { /* There is no such program. */ }
+  return [program, ...args].join(" ");
+}
+const NODE = able("node", "--experimental-websocket", "--version");
+const PYTHON3 = able("/usr/bin/python3", "-c", "import websockets");
 
 const PEERS: [name: string, needs: string, command: string[]][] = [
   ["Deno", "deno", ["deno", "eval", "--ext=js"]],
@@ -833,9 +845,8 @@ export const WEBSOCKETS: Scenario[] = [
       assertEquals(await framesUntilEnd(client), [`close ${code}`]);
       await server.printed(new RegExp(`(${path} clean ${code})`));
     }
-    const [, count] = await Promise.all([server.logged(/a mistake/), Promise.resolve(1)]);
-    assertEquals(count, 1);
-    assertEquals(server.log.match(/ERROR|mistake/g)?.length, 1, "the only one that is logged");
+    await server.logged(/a mistake/);
+    assertEquals(server.log.match(/Error:/g)?.length, 1, "the only one that is logged");
   }],
 
   ["WebSocket: a client that leaves is told apart from one that closes", async (runtime) => {
@@ -857,7 +868,7 @@ export const WEBSOCKETS: Scenario[] = [
     using client = await open(server.port, "/quick");
     using other = await open(server.port, "/quick");
     await other.until(holding(0x89, 0));
-    for (let i = 0; i < 8; i++) { // longer than the other may be silent
+    for (let i = 0; i < 16; i++) { // longer than the other may be silent
       await pause(100);
       await client.send(frame(PONG));
     }
@@ -931,21 +942,21 @@ export const WEBSOCKETS: Scenario[] = [
 
   ["WebSocket: the client of Node", async (runtime) => {
     await using server = await startSockets(runtime);
-    const printed = await output("node", [
+    const printed = await output(NODE, [
       "--experimental-websocket",
       "--no-warnings",
       "-e",
       PROGRAM.replace("PORT", `${server.port}`),
     ]);
     assertEquals(JSON.parse(printed.trim()), GOT);
-  }, { needs: "node", plain: true }],
+  }, { needs: NODE, plain: true }],
 
   ["WebSocket: the client of Python's websockets", async (runtime) => {
     await using server = await startSockets(runtime);
-    const printed = await output("/usr/bin/python3", ["-c", PYTHON, `${server.port}`]);
+    const printed = await output(PYTHON3, ["-c", PYTHON, `${server.port}`]);
     assertEquals(printed, "['PerMessageDeflate']\nfragments\n3001 bye\n");
     await server.printed(/(\/deflate clean 3001 bye)/);
-  }, { needs: "python3", plain: true }],
+  }, { needs: PYTHON3, plain: true }],
 
   ["examples/chat.ts: a client that does not read holds nobody up", async (runtime) => {
     await using chat = Process.spawn(runtime, "examples/chat.ts", ["0"]);
@@ -1014,13 +1025,14 @@ export const WEBSOCKETS: Scenario[] = [
   }, { needs: "chromedriver", plain: true }],
 ];
 
-/** `deno task websocket`: every case, in full size. */
+/** `deno task websocket`: every case in full size, but for the messages of groups 12 and 13, which are 100
+ * in place of 1000. */
 if (import.meta.main) {
   for (const runtime of RUNTIMES) {
     await using server = await startSockets(runtime);
     const counts = await runCases(server.port, CASES);
     await runCases(server.port, limits(1), counts, 1);
-    await runCases(server.port, compressed(1), counts, 1);
+    await runCases(server.port, compressed(10), counts, 1);
     console.log(`${runtime.name}, cases that pass, by group: ${describeCounts(counts)}`);
   }
 }

@@ -23,7 +23,7 @@ const SESSIONS: Record<string, [(socket: WebSocketConnection) => unknown, WebSoc
     allowOrigin: (origin) => origin === "https://friend.example",
   }],
   "/wrong": [echo, { chooseProtocol: () => "never offered" }],
-  "/quick": [echo, { idleTimeout: 0.4 }],
+  "/quick": [echo, { idleTimeout: 1 }],
   "/throws": [() => {
     throw new Error("a mistake");
   }],
