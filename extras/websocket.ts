@@ -355,15 +355,15 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#sendClose(code, "", payload);
     this.#endWith({ code, reason, wasClean: true });
   }
-  /** Where the frame goes on. Whatever it announces, there is room for little more than has come. */
+  /** Where the frame goes on. Whatever it announces, there is room for twice of what has come. */
   #room(count: number): Buffer {
-    const size = this.#size, full = size + this.#left;
+    const size = this.#size;
     if (this.#message.length < size + count) {
-      const larger = Buffer.allocUnsafeSlow(Math.min(full, Math.max(INPUT_SIZE, 2 * size + count)));
+      const larger = Buffer.allocUnsafeSlow(Math.max(INPUT_SIZE, 2 * size, size + count));
       larger.set(this.#message.subarray(0, size));
       this.#message = larger;
     }
-    return this.#message.subarray(size, full);
+    return this.#message.subarray(size, size + this.#left);
   }
   #append(count: number): void {
     const from = this.#size, to = this.#size = from + count;
