@@ -2,11 +2,12 @@
  * 10, 12 and 13, written afresh; handshakes; hostile clients; clients that others wrote. In memory; and, as
  * `WEBSOCKETS`, from outside. `deno task websocket` runs groups 9, 12 and 13 in full size. */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { constants, deflateRawSync, inflateRawSync } from "node:zlib";
+import { webSocket, WebSocketError } from "../extras/websocket.ts";
 import { WebDriver } from "./browser.ts";
 import {
   Client,
@@ -736,6 +737,86 @@ Deno.test(`WebSocket, §5 and RFC 7692: ${WRONG.length + DEFLATED.length} more c
       new RegExp(`^${path} ${isClean ? "clean" : "broken"} ${answers.at(-1)!.slice(6)}`),
     );
   }
+});
+
+Deno.test("WebSocket: what a session is told, and may do", async () => {
+  const told: unknown[] = [];
+  const tell = (error: unknown) => {
+    assert(error instanceof WebSocketError);
+    told.push([error.code, error.message]);
+  };
+  await using server = start((request) =>
+    webSocket(request, async (socket) => {
+      assertEquals([socket.protocol, socket.bufferedAmount], ["", 0]);
+      for (const code of [999, 1004, 1005, 1006, 1015, 2999, 5000, NaN]) {
+        assertThrows(() => socket.close(code), RangeError, "is not a close code");
+      }
+      assertThrows(() => socket.close(1000, "ä".repeat(62)), RangeError, "too long");
+      const reading = socket.next();
+      await assertRejects(() => socket.next(), Error, "waited for already");
+      told.push((await reading).value);
+      await socket.next().catch(tell);
+      await socket.next().catch(tell); // It stays so.
+      void socket.send("to nobody"); // This rejects, too; nobody has to heed it.
+      await Promise.resolve(socket.send("to nobody")).catch(tell);
+      told.push(await socket.closed);
+    })
+  );
+  const client = server.connect();
+  client.send(handshake("/"));
+  await client.settled();
+  client.send(frame(TEXT, "one"));
+  client.end();
+  await client.until(() => client.closed);
+  const lost = "The connection was lost";
+  assertEquals(told, [
+    "one",
+    ...new Array(3).fill([1006, lost]),
+    { code: 1006, reason: lost, wasClean: false },
+  ]);
+});
+
+Deno.test("WebSocket: what answers messages that came together leaves together", async () => {
+  await using server = start((request) => sockets(request, () => {}));
+  const client = server.connect();
+  const { write } = client.connection;
+  let writes = 0;
+  client.connection.write = (bytes) => {
+    writes++;
+    return write(bytes);
+  };
+  client.send(handshake("/echo"));
+  await client.until(() => client.text.includes("\r\n\r\n"));
+  await client.settled();
+  writes = 0;
+  client.send(Buffer.concat([HELLO, frame(PING), HELLO, HELLO, frame(TEXT, "H").subarray(0, 3)]));
+  await client.settled();
+  const received = Buffer.from(client.received);
+  const frames = framesOf(received.subarray(received.indexOf("\r\n\r\n") + 4));
+  assertEquals(frames, [HELLO_BACK, shown(PONG), HELLO_BACK, HELLO_BACK]);
+  assertEquals(writes, 1);
+  client.end();
+  await client.until(() => client.closed);
+});
+
+Deno.test("WebSocket: each send is taken before the next, whatever the client takes", async () => {
+  const sizes = [0, 1, 125, 126, 65535, 65536, 200_000, 3];
+  await using server = start((request) =>
+    webSocket(request, async (socket) => {
+      for (const size of sizes) {
+        await socket.send("x".repeat(size));
+        assert(socket.bufferedAmount <= 65536);
+      }
+    })
+  );
+  const client = server.connect(777); // bytes of each write
+  client.send(handshake("/"));
+  client.send(END);
+  await client.until(() => client.ended || client.closed);
+  const received = Buffer.from(client.received);
+  const frames = framesOf(received.subarray(received.indexOf("\r\n\r\n") + 4));
+  assertEquals(frames, [...sizes.map((size) => shown(TEXT, "x".repeat(size))), OK]);
+  client.end();
 });
 
 // ── From outside ─────────────────────────────────────────────────────────────────────────────
