@@ -51,14 +51,19 @@ export interface Closed {
   readonly wasClean: boolean;
 }
 
-/** An end that was not clean. The code is that of {@linkcode Closed}, the message its reason. */
-export class WebSocketError extends Error {
-  /** The close code (RFC 6455 §7.4). */
+/** An end that was not clean. */
+export class WebSocketError extends Error implements Closed {
+  /** As in {@linkcode Closed}, and so are the two below. */
   readonly code: number;
+  /** The same as the message. */
+  readonly reason: string;
+  /** Always false. */
+  readonly wasClean = false;
   /** `options` may have the `cause`. */
   constructor(code: number, reason: string, options?: ErrorOptions) {
     super(reason, options);
     this.code = code;
+    this.reason = reason;
   }
 }
 
@@ -148,8 +153,8 @@ function acceptDeflate(extensions: string[]): number {
 
 /** Of a frame's first byte (RFC 6455 §5.2): opcodes, and bits. */
 const TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10, CONTROL = 8, RSV1 = 64, FIN = 128;
-/** Bytes that are read of a client at once, and that may wait for it before `send` waits. */
-const INPUT_SIZE = 4096, HIGH_WATER = 65536;
+/** Bytes of a read, of one of a long message, and those that may wait before `send` does. */
+const INPUT_SIZE = 4096, READ_SIZE = 65536, HIGH_WATER = 65536;
 /** What a flushed message ends with, and is sent without (RFC 7692 §7.2.1). */
 const TAIL = Buffer.of(0, 0, 255, 255), FLUSHED = { finishFlush: constants.Z_SYNC_FLUSH };
 const NOTHING = Buffer.alloc(0), LARGE = "The message is too large";
@@ -225,7 +230,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
         // The content of a frame goes straight to its message, all else behind what is there.
         const isDirect = this.#left > 0 && this.#start === this.#end &&
           (this.#frame & CONTROL) === 0;
-        const read = this.#connection.read(isDirect ? this.#room(1) : this.#space());
+        const read = this.#connection.read(isDirect ? this.#room(this.#left) : this.#space());
         this.#isReading = true;
         const count = typeof read === "number" ? read : await read;
         this.#isReading = false;
@@ -300,7 +305,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       this.#start = to;
       if (isWhole) unmask(input, from, to, this.#mask);
       else {
-        this.#room(count).set(input.subarray(from, to));
+        this.#room(this.#left).set(input.subarray(from, to));
         this.#append(count);
         if (this.#left > 0) return undefined;
       }
@@ -355,11 +360,11 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#sendClose(code, "", payload);
     this.#endWith({ code, reason, wasClean: true });
   }
-  /** Where the frame goes on. Whatever it announces, there is room for twice of what has come. */
-  #room(count: number): Buffer {
-    const size = this.#size;
+  /** Where the frame goes on. Whatever it announces, there is room for 64 KiB, or twice what has come. */
+  #room(wanted: number): Buffer {
+    const size = this.#size, most = Math.max(READ_SIZE, size), count = Math.min(wanted, most);
     if (this.#message.length < size + count) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(INPUT_SIZE, 2 * size, size + count));
+      const larger = Buffer.allocUnsafeSlow(size + (size === 0 ? count : most));
       larger.set(this.#message.subarray(0, size));
       this.#message = larger;
     }
@@ -458,15 +463,11 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#endWith(new WebSocketError(1006, why));
     this.#connection.close();
   }
-  #endWith(end: Closed | WebSocketError): void {
+  #endWith(end: Closed): void {
     if (this.#hasEnded) return;
     this.#hasEnded = this.#isClosing = true;
     if (end instanceof WebSocketError) this.#failure = end;
-    this.#ended.resolve(
-      end instanceof WebSocketError
-        ? { code: end.code, reason: end.message, wasClean: false }
-        : end,
-    );
+    this.#ended.resolve(end);
   }
 }
 export type { WebSocketConnection };
@@ -480,19 +481,34 @@ function isCloseCode(code: number): boolean {
   return code >= 1000 && code <= 1014 && (code < 1004 || code > 1006) ||
     code >= 3000 && code < 5000;
 }
-/** Unmasks in place (§5.3), and returns the mask for what follows. */
+/** Unmasks in place (§5.3), and returns the mask for what follows. What is long goes by words. */
 function unmask(bytes: Uint8Array, from: number, to: number, mask: number): number {
-  for (let at = from; at < to; at++) {
-    bytes[at]! ^= mask >>> 24;
-    mask = mask << 8 | mask >>> 24;
+  let at = from;
+  if (to - from > 256) {
+    for (; (bytes.byteOffset + at) % 4 > 0; at++, mask = mask << 8 | mask >>> 24) {
+      bytes[at]! ^= mask >>> 24;
+    }
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset + at, to - at >> 2);
+    const key = Buffer.of(mask >>> 24, mask >>> 16, mask >>> 8, mask).readInt32LE();
+    for (let i = 0; i < words.length; i++) words[i]! ^= key;
+    at += words.length * 4;
   }
+  const a = mask >>> 24, b = mask >>> 16, c = mask >>> 8;
+  for (; at + 3 < to; at += 4) {
+    bytes[at]! ^= a;
+    bytes[at + 1]! ^= b;
+    bytes[at + 2]! ^= c;
+    bytes[at + 3]! ^= mask;
+  }
+  for (; at < to; at++, mask = mask << 8 | mask >>> 24) bytes[at]! ^= mask >>> 24;
   return mask;
 }
-/** Most text is ASCII, for which a decoder takes longer. */
+/** A short text is mostly ASCII, for which a decoder takes longer. */
 function textOf(bytes: Buffer, from: number, to: number): string {
-  let at = from;
+  let at = to - from > 256 ? to : from;
   while (at < to && bytes[at]! < 128) at++;
-  return at === to
+  const isAscii = at === to && to - from <= 256;
+  return isAscii
     ? bytes.toString("latin1", from, to)
     : decode(bytes.subarray(from, to), UTF8, false);
 }

@@ -759,7 +759,8 @@ Deno.test("WebSocket: what a session is told, and may do", async () => {
       await socket.next().catch(tell); // It stays so.
       void socket.send("to nobody"); // This rejects, too; nobody has to heed it.
       await Promise.resolve(socket.send("to nobody")).catch(tell);
-      told.push(await socket.closed);
+      const { code, reason, wasClean } = await socket.closed;
+      told.push({ code, reason, wasClean });
     })
   );
   const client = server.connect();
