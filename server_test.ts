@@ -1655,7 +1655,7 @@ for (const runtime of RUNTIMES) {
       { ignore: !secure },
       () => overTls(() => run(runtime)),
     );
-    if (GREEDY.includes(scenario)) continue;
+    if (GREEDY.includes(scenario) || WEBSOCKETS.includes(scenario)) continue;
     Deno.test(
       `${runtime.name} over a Unix socket: ${name}`,
       { ignore: !ready || !isGranted("write") },
