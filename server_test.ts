@@ -59,6 +59,7 @@ import { STEPS } from "./tests/steps.ts";
 import { TYPES } from "./tests/types.ts";
 import { UNIX } from "./tests/unix.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
+import { WEBSOCKETS } from "./tests/websocket.ts";
 
 function isGranted(name: "net" | "run" | "write"): boolean {
   return Deno.permissions.querySync({ name }).state === "granted";
@@ -1639,7 +1640,16 @@ async function exchangeOnce(port: number, text: string): Promise<string> {
 const RUN = isGranted("run") && isGranted("net");
 
 /** What is tried with plain sockets, and over TLS. */
-const CASES = [...SCENARIOS, ...FAULTS, ...HOSTILE, ...BUSY, ...GREEDY, ...SERVICE, ...CODED];
+const CASES = [
+  ...SCENARIOS,
+  ...FAULTS,
+  ...HOSTILE,
+  ...BUSY,
+  ...GREEDY,
+  ...SERVICE,
+  ...CODED,
+  ...WEBSOCKETS,
+];
 const FROM_OUTSIDE = [
   EXAMPLES,
   FILES,
@@ -1671,7 +1681,7 @@ for (const runtime of RUNTIMES) {
       { ignore: !secure },
       () => overTls(() => run(runtime)),
     );
-    if (GREEDY.includes(scenario)) continue;
+    if (GREEDY.includes(scenario) || WEBSOCKETS.includes(scenario)) continue;
     Deno.test(
       `${runtime.name} over a Unix socket: ${name}`,
       { ignore: !ready || !isGranted("write") },

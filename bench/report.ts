@@ -40,13 +40,14 @@ export class Results {
 /** The parts of results.md, each of which another program writes: how they begin. */
 export const MAIN = "# What a request costs", FETCH = "## Applications written for Fetch";
 export const FAIRNESS = "## Fairness", SCALING = "## Scaling";
-const PARTS = [MAIN, FETCH, FAIRNESS, SCALING];
+export const WEBSOCKET = "## WebSocket";
+const PARTS = [MAIN, FETCH, FAIRNESS, SCALING, WEBSOCKET];
 
 /** Writes a part of results.md, and leaves the others as they are. */
 export async function writePart(part: string, text: string): Promise<void> {
   const file = new URL("results.md", import.meta.url);
   const old = (await Deno.readTextFile(file)).split(
-    /^(?=## (?:Applications written for Fetch|Fairness|Scaling)$)/m,
+    /^(?=## (?:Applications written for Fetch|Fairness|Scaling|WebSocket)$)/m,
   );
   const parts = PARTS.map((one) =>
     one === part ? text : old.find((it) => it.startsWith(one)) ?? ""
