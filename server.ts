@@ -934,8 +934,8 @@ class TlsConnection implements Connection {
       this.#rest = count < chunk.length ? chunk.subarray(count) : null;
       return count;
     }
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     if (this.#tls.readableEnded) return null;
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     return new Promise((resolve) => {
       this.#wake = () => {
         this.#wake = () => {};
@@ -957,8 +957,12 @@ class TlsConnection implements Connection {
       })
     );
   }
-  closeWrite(): Promise<void> {
-    return new Promise((resolve) => this.#tls.end(() => resolve()));
+  closeWrite(): void | Promise<void> {
+    if (this.#closed || this.#failure !== undefined) return;
+    return new Promise((resolve) => {
+      this.#stream.once("close", () => resolve()); // if it fails meanwhile
+      this.#tls.end(() => resolve());
+    });
   }
   /** Says so to a client that listens (9112 §9.8), but does not wait for its answer. */
   close(): void {
@@ -1034,20 +1038,29 @@ class DenoListener implements Listener {
   }
 }
 
-/** With which each certificate of a chain begins. */
-const PEM = "-----BEGIN CERTIFICATE-----";
 /** Whether they are of any use would be found out when the first client comes, or told in code. */
 function secureContextOf({ cert, key }: { cert: string; key: string }): SecureContext {
   const { createPrivateKey, X509Certificate } = process.getBuiltinModule("node:crypto");
-  let isPair: boolean;
+  // What comes before a certificate is a comment; another kind of block, or half of one, a mistake.
+  const chain = cert.split(/^-----BEGIN CERTIFICATE-----\r?$/m).slice(1)
+    .map((block) => `-----BEGIN CERTIFICATE-----${block}`);
+  const own = /-----BEGIN [A-Z ]*PRIVATE KEY-----[^]*?-----END [A-Z ]*-----/.exec(key)?.[0] ?? key;
+  let isPair: boolean, kind: string;
   try {
-    isPair = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
-    for (const rest of cert.split(PEM).slice(1)) new X509Certificate(PEM + rest);
+    const [first = cert] = chain.map((block) => new X509Certificate(block));
+    const { asymmetricKeyType = "", asymmetricKeyDetails } = createPrivateKey(own);
+    isPair = new X509Certificate(first.toString()).checkPrivateKey(createPrivateKey(own));
+    kind = asymmetricKeyDetails?.namedCurve ?? asymmetricKeyType;
   } catch (error) {
     throw new TypeError(`not a certificate and a key in PEM: ${(error as Error).message}`);
   }
+  const isWhole = chain.length === (cert.match(/-----BEGIN [A-Z0-9 ]*CERTIFICATE/g)?.length ?? 0);
+  if (!isWhole) throw new TypeError("a certificate does not begin with a line of its own");
   if (!isPair) throw new TypeError("the key is not that of the certificate");
-  return process.getBuiltinModule("node:tls").createSecureContext({ cert, key });
+  if (!/^(rsa|ed25519|prime256v1|secp384r1|secp521r1)$/.test(kind)) {
+    throw new TypeError(`a key of the kind ${kind} can't be used`); // not on both runtimes
+  }
+  return process.getBuiltinModule("node:tls").createSecureContext({ cert, key: own });
 }
 
 /** Whether there is too little of something for another connection, descriptors for example. */
@@ -1349,7 +1362,7 @@ class UnixListener implements Listener {
 
   constructor(unix: string, mode: number | undefined, bind: (path: string) => Listener) {
     this.addr = { hostname: "", port: 0, unix };
-    this.#path = process.getBuiltinModule("node:path").resolve(unix);
+    this.#path = unix.startsWith("/") ? unix : `${process.cwd()}/${unix}`;
     this.#makeRoom();
     const folder = this.#fs.mkdtempSync(`${unix}.`);
     const path = `${folder}/s`;
@@ -3276,8 +3289,9 @@ export interface HttpResponse {
    * connection until it returns, or until its promise settles; then the server closes it.
    *
    * No timeout of the server's holds any more, so it is for the owner to give up a client that is just
-   * silent; a read or write that rejects tells that the client has gone. The connection keeps its permit.
-   * `request.stopping` tells the owner that the server stops, which cuts it off after the time of grace.
+   * silent. A read or write that rejects tells that the client has gone, and `request.signal` aborts then.
+   * The connection keeps its permit. `request.stopping` tells the owner that the server stops, which cuts
+   * it off after the time of grace.
    *
    * A client that did not ask for this protocol, or speaks HTTP/1.0, gets 426 instead, and one whose
    * request has content that was not read 400. A `Response` can have this property, too. */
@@ -4833,8 +4847,7 @@ class HttpConnection implements Patience, RequestOwner {
       await owner(connection);
       if (!this.#closed) await this.#linger(); // What it wrote last shall arrive.
     } catch (error) {
-      const isLost = this.#closed || error === connection.failure;
-      if (!isLost) this.#noteMistake(error, request, "upgrade, ");
+      if (!this.#closed) this.#noteMistake(error, request, "upgrade, ");
     }
   }
 
@@ -4924,6 +4937,7 @@ class UpgradedConnection implements Connection {
   readonly #connection: Connection;
   readonly #input: Input;
   readonly #holder: HttpConnection;
+  #hasEnded = false;
 
   constructor(connection: Connection, input: Input, holder: HttpConnection) {
     this.#connection = connection;
@@ -4936,23 +4950,32 @@ class UpgradedConnection implements Connection {
   }
   read(buffer: Uint8Array): number | null | Promise<number | null> {
     const input = this.#input;
-    if (this.#holder.isClosed) return this.#heeded(Promise.reject(new Error(CLOSED)));
+    if (this.#holder.isClosed) return this.#refused(this.failure ?? new Error(CLOSED));
     if (!input.empty) return input.take(buffer);
     if (input.ahead === undefined) return this.#heeded(input.readInto(buffer));
     // A read was begun before, to notice whether the client leaves.
     return this.#heeded((async () => input.took(await input.read()) ? input.take(buffer) : null)());
   }
   write(bytes: Uint8Array): number | Promise<number> {
+    // What is below might take it for a failure of the whole.
+    if (this.#hasEnded) return this.#refused(new Error("this side has ended"));
     return this.#heeded(this.#connection.write(bytes));
   }
   closeWrite(): void | Promise<void> {
+    this.#hasEnded = true;
     return this.#connection.closeWrite();
   }
   close(): void {
     this.#holder.close(new Error(CLOSED));
   }
+  #refused(error: unknown): Promise<never> {
+    return unheeded(Promise.reject(error));
+  }
+  /** The kernel tells of a reset only once: whatever is asked afterwards has to fail, too. */
   #heeded<T>(result: T | Promise<T>): T | Promise<T> {
-    if (isPromise(result)) result.catch((error) => this.failure = error);
+    if (isPromise(result)) {
+      result.catch((error) => this.#holder.giveUp(LEFT, this.failure ??= error));
+    }
     return result;
   }
 }

@@ -130,9 +130,13 @@ const server = serve(async (request): Promise<HttpResponse | Response> => {
           const { stopping } = request;
           stopping.addEventListener("abort", () => void writeAll(connection, BYE).catch(() => {}));
           const buffer = new Uint8Array(1000);
-          for (let count; (count = await connection.read(buffer)) !== null;) {
-            for (let i = 0; i < count; i++) if (buffer[i] >= 97) buffer[i] -= 32;
-            await writeAll(connection, buffer.slice(0, count));
+          try {
+            for (let count; (count = await connection.read(buffer)) !== null;) {
+              for (let i = 0; i < count; i++) if (buffer[i] >= 97) buffer[i] -= 32;
+              await writeAll(connection, buffer.slice(0, count));
+            }
+          } finally {
+            await connection.closeWrite();
           }
         },
       };

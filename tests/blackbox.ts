@@ -428,6 +428,26 @@ export const SCENARIOS: Scenario[] = [
     });
   }, { needs: "openssl", plain: true }],
 
+  ["a key and a chain in one file are used, whatever stands between", async (runtime) => {
+    await overTls(async (folder) => {
+      await shell(
+        `cd "$1"; (echo "the server's"; cat cert.pem; echo the key; cat key.pem; cat ca.pem) |
+          sed 's/$/\\r/' > all.pem`,
+        folder,
+      );
+      const flags = ["--tls-cert", `${folder}/all.pem`, "--tls-key", `${folder}/all.pem`];
+      const args = runtime.name === "Deno" ? [...runtime.args, "--allow-read"] : runtime.args;
+      await using server = Process.spawn({ ...runtime, args }, "server.ts", [
+        ...flags,
+        "--port",
+        "0",
+      ]);
+      const port = Number((await server.logged(/Listening at PORT (\d+)/))[1]);
+      await using client = await TlsClient.connect(port);
+      assertMatch(await client.ask("</html>\n"), /^HTTP\/1\.1 200 /);
+    });
+  }, { needs: "openssl", plain: true }],
+
   ["certificates that can't be used are one line", async (runtime) => {
     await overTls(async (folder) => {
       const [certificate, key] = [`${folder}/cert.pem`, `${folder}/key.pem`];
@@ -446,6 +466,13 @@ export const SCENARIOS: Scenario[] = [
         [["--tls-cert", certificate, "--tls-key", certificate], 1, /can't be used: [^\n]+\n$/],
         [["--tls-cert", `${folder}/chain.pem`, "--tls-key", key], 1, /can't be used: [^\n]+\n$/],
         [["--tls-cert", `${folder}/cut.pem`, "--tls-key", key], 1, /can't be used: [^\n]+\n$/],
+        [["--tls-cert", `${folder}/joined.pem`, "--tls-key", key], 1, /can't be used: [^\n]+\n$/],
+        [["--tls-cert", `${folder}/x509.pem`, "--tls-key", key], 1, /can't be used: [^\n]+\n$/],
+        [
+          ["--tls-cert", `${folder}/odd.pem`, "--tls-key", `${folder}/odd-key.pem`],
+          1,
+          /can't be used: [^\n]+\n$/,
+        ],
         [
           ["--tls-cert", certificate, "--tls-key", `${folder}/ca-key.pem`],
           1,
@@ -457,7 +484,11 @@ export const SCENARIOS: Scenario[] = [
       const begin = "-----BEGIN CERTIFICATE-----";
       await shell(
         `cd "$1"; (cat cert.pem; echo ${begin}; echo AAAA; echo -----END CERTIFICATE-----) > chain.pem
-        (cat cert.pem; head -n 5 ca.pem) > cut.pem`,
+        (cat cert.pem; head -n 5 ca.pem) > cut.pem
+        (printf %s "$(cat cert.pem)"; cat ca.pem) > joined.pem
+        sed 's/ CERTIFICATE/ X509 CERTIFICATE/' cert.pem > x509.pem
+        openssl ecparam -genkey -noout -name secp256k1 -out odd-key.pem
+        openssl req -x509 -new -key odd-key.pem -out odd.pem -subj /CN=localhost -days 2 2> /dev/null`,
         folder,
       );
       for (const [flags, status, line] of rows) {

@@ -19,7 +19,17 @@ import {
 import { FakeClock } from "./clock.ts";
 import { bytesOf, type MemoryClient } from "./memory.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
-import { Client, exchange, isSecured, peer, Process, reset, type Scenario } from "./sockets.ts";
+import {
+  Client,
+  exchange,
+  isSecured,
+  output,
+  pathOf,
+  peer,
+  Process,
+  reset,
+  type Scenario,
+} from "./sockets.ts";
 import { ask, generate, get, pause, post, recorder, start, stop } from "./tools.ts";
 
 // ── Limits for a route ───────────────────────────────────────────────────────────────────────
@@ -606,6 +616,31 @@ Deno.test("an owner that closes a connection gets nothing more of it, and its si
   assertMatch(`${aborted}`, /closed/);
 });
 
+Deno.test("once a write has failed, reads fail as well, and the signal aborts", async () => {
+  const outcomes: string[] = [];
+  const { promise: broken, resolve: goOn } = Promise.withResolvers<void>();
+  await using server = start((request) => ({
+    headers: { Upgrade: "echo" },
+    upgrade: async (connection) => {
+      request.signal.addEventListener("abort", () => outcomes.push(`${request.signal.reason}`));
+      const tell = (use: unknown) => Promise.resolve(use).then(String, String);
+      await broken;
+      outcomes.push(await tell(connection.write(bytesOf("x"))));
+      outcomes.push(await tell(connection.read(new Uint8Array(1))));
+    },
+  }));
+  const client = server.connect();
+  client.send(get("/", ASKS));
+  await client.until(() => client.text.endsWith("\r\n\r\n"));
+  client.reset();
+  client.connection.read = () => null; // as Deno has it: the kernel has told of the reset
+  goOn();
+  await client.until(() => client.closed);
+  await pause(1);
+  assertEquals(outcomes, Array(3).fill("Error: connection reset"));
+  assertEquals(server.stats.losses, 1);
+});
+
 Deno.test("a frozen response and one of Fetch can take the connection over", async () => {
   const headers = { Upgrade: "echo" };
   const fetched = Object.assign(new Response(null, { headers }), { upgrade: shout });
@@ -878,6 +913,43 @@ export const SERVICE: Scenario[] = [
     await server.logged(/^Half: broken$/m);
     assert(!server.log.includes("ERROR"), server.log);
   }],
+
+  [
+    "clients that break connections which were taken over give their permits back",
+    async (runtime) => {
+      await using server = await Process.start(runtime, ["--max-connections", "20"], APP);
+      // Python's sockets can be reset, over TLS as well.
+      const program = `
+import socket, ssl, struct, sys, time
+def connect():
+    if not sys.argv[1].isdigit():
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(sys.argv[1])
+        return s
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if sys.argv[2] == "tls":
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        s = context.wrap_socket(s)
+    return s
+sockets = [connect() for _ in range(20)]
+for s in sockets:
+    s.sendall(b"GET /shout HTTP/1.1\\r\\nHost: a\\r\\nConnection: upgrade\\r\\nUpgrade: shout\\r\\n\\r\\nx")
+    received = b""
+    while not received.endswith(b"X"): received += s.recv(1000)
+for i, s in enumerate(sockets):
+    if i % 2: s.sendall(b"more")
+    s.close()
+`;
+      const place = peer() === "unix" ? pathOf(server.port) : `${server.port}`;
+      await output("python3", ["-c", program, place, isSecured() ? "tls" : "plain"]);
+      const { stats } = await told(server.port);
+      assertEquals([stats.connections.upgraded, stats.freePermits], [0, 19]);
+    },
+    { needs: "python3" },
+  ],
 
   ["what an owner says last arrives, whatever its client has said", async (runtime) => {
     await using server = await Process.start(runtime, [], APP);

@@ -60,6 +60,10 @@ export async function overUnix(run: (folder: string) => Promise<void>): Promise<
   }
 }
 
+/** The path of the Unix socket that stands for a port. */
+export function pathOf(port: number): string {
+  return `${folder}/${port}`;
+}
 /** How the log names this process: a pattern. */
 export function peer(): string {
   return folder === undefined ? "127\\.0\\.0\\.1:[1-9]\\d*" : "unix";
@@ -95,7 +99,7 @@ export class Client implements Disposable {
   }
   /** One that does not speak TLS, though others do. */
   static async plain(port: number): Promise<Client> {
-    if (folder !== undefined) return await Client.unix(`${folder}/${port}`);
+    if (folder !== undefined) return await Client.unix(pathOf(port));
     const tcp = await Deno.connect({ hostname: "127.0.0.1", port });
     tcp.setNoDelay(true);
     return new Client(tcp);
@@ -183,7 +187,7 @@ export class TlsClient implements AsyncDisposable {
 export async function reset(port: number, text: string, milliseconds: number): Promise<void> {
   const socket = folder === undefined
     ? connect(port, "127.0.0.1")
-    : connect({ path: `${folder}/${port}` });
+    : connect({ path: pathOf(port) });
   socket.on("error", () => {}); // the server may have been first
   await once(socket, "connect");
   socket.write(text, "latin1");
