@@ -334,7 +334,7 @@ export const FILES: Scenario[] = [
       const before = "Tue, 31 Dec 2019 23:59:59 GMT", after = "Wed, 01 Jan 2020 00:00:01 GMT";
       const lists = [etag, `${other}, ${etag}`, `W/${etag}`, other, "*"],
         dates = [before, DATE, after];
-      const at = () => roll(3) ? roll(file.length + 2) : file.length - roll(3);
+      const at = () => roll(2) ? roll(file.length + 2) : file.length + 1 - roll(4);
       const pool: Record<string, () => string> = {
         "If-Match": () => lists[roll(lists.length)],
         "If-Unmodified-Since": () => dates[roll(3)],
