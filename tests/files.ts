@@ -224,7 +224,8 @@ function expected(file: string, etag: string, fields: Record<string, string>) {
   let part: [number, number] | undefined;
   if (range !== undefined && (ifRange === undefined || ifRange === etag || ifRange === DATE)) {
     const [, first, last] = /^bytes=(\d*)-(\d*)$/.exec(range) ?? [];
-    if (first) part = [Number(first), last ? Number(last) + 1 : file.length];
+    if (first && last && Number(last) < Number(first)) part = undefined; // no range (§14.1.1)
+    else if (first) part = [Number(first), last ? Number(last) + 1 : file.length];
     else if (last) part = [Math.max(0, file.length - Number(last)), file.length];
   }
   if (ifMatch !== undefined ? !tags(ifMatch).some(strong) : Date.parse(unmodified) < time) {
