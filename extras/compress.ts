@@ -150,7 +150,7 @@ async function encode(response: Answer, { coding, minSize, types }: Plan): Promi
   if (!mayChange(response, headers) || type !== undefined && !types(type)) return response;
   const { status, body } = response; // That of a `Response` is a stream from now on.
   const isStream = body instanceof Blob || Symbol.asyncIterator in Object(body);
-  const hasType = type !== undefined || isFetch(response); // Bun tells that of a text to nobody.
+  const hasType = type !== undefined || isFetch(response); // Bun's of text does not tell it.
   const hasContent = isPiece(body) ? body !== "" : isStream && hasType;
   if (!hasContent && status !== 304) return response;
   if (!/(^|,)[ \t]*(\*|accept-encoding)[ \t]*(,|$)/i.test(headers.get("Vary") ?? "")) {

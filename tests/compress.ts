@@ -1,6 +1,6 @@
 /** The companions for content codings: what they answer in memory, and beside programs that others wrote. */
 
-import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -228,6 +228,10 @@ Deno.test("what is encoded, and what is left as it is", async () => {
       body: TEXT,
     })],
     ["204", () => ({ status: 204 })],
+    [
+      "what is no content",
+      () => ({ ...typed("text/plain"), body: ["a", "b"] as unknown as string }),
+    ],
     ["304", () => ({ status: 304 }), "Accept-Encoding"], // 9110 §15.4.5
   ];
   for (const [name, response, vary] of no) {
@@ -515,6 +519,29 @@ Deno.test("a stream that fails breaks the answer off; early, it is a 500", async
       assertEquals(client.text.includes("0\r\n\r\n"), false);
       assert(isEnded);
     }
+  }
+});
+
+Deno.test("a piece that is neither text nor bytes ends the stream and what makes it", async () => {
+  for (const wait of [false, true]) {
+    let isEnded = false;
+    const body = async function* () {
+      try {
+        yield TEXT;
+        if (wait) await new Promise((resolve) => setTimeout(resolve, 5));
+        for (;;) yield 5 as unknown as string;
+      } finally {
+        isEnded = true;
+      }
+    };
+    const handler = compress(() => ({ headers: { "Content-Type": "text/plain" }, body: body() }));
+    const request = requestOf({ headers: { "Accept-Encoding": "gzip" } });
+    await assertRejects(
+      async () => await new Response((await handler(request)).body as ReadableStream).text(),
+      TypeError,
+      "must be text or bytes",
+    );
+    assert(isEnded);
   }
 });
 
