@@ -160,7 +160,9 @@ async function encode(response: Answer, { coding, minSize, types }: Plan): Promi
   if (isReady || status === 304) return { status, headers, body };
   const content = await contentOf(body!);
   const isText = () => content instanceof Uint8Array && isUtf8(content) && types("text/plain");
-  if (type === undefined && !isText()) return { status, headers: response.headers, body: content };
+  if (type === undefined && !isText()) {
+    return isPiece(body) ? response : { status, headers: response.headers, body: content };
+  }
   const encoded = coding === undefined ? content : await encodedContent(content, coding, minSize);
   if (coding === undefined || encoded === content) return { status, headers, body: content };
   const tag = `${encoded instanceof Uint8Array ? "$1" : "W/"}"$2-${coding}"`;
@@ -209,7 +211,8 @@ async function contentOf(body: NonNullable<Answer["body"]>): Promise<Content> {
   const reader = stream.getReader();
   const next = async () => {
     const { done, value } = await reader.read();
-    if (done || isPiece(value)) return done ? undefined : bytesOf(value);
+    if (done) return undefined;
+    if (isPiece(value)) return Uint8Array.from(bytesOf(value)); // Its buffer may be used again.
     reader.cancel().catch(() => {});
     throw new TypeError("The pieces of a streamed body must be text or bytes");
   };

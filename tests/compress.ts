@@ -400,6 +400,10 @@ Deno.test("frozen responses are encoded once, as long as somebody has them", asy
     const handler = compress(() => response);
     assert(await encoded(handler, "gzip") !== await encoded(handler, "gzip"));
   }
+  const binary = Object.freeze({ body: new Uint8Array([255]) });
+  for (const coding of [...CODINGS, ""]) {
+    assert(await encoded(compress(() => binary), coding) === binary);
+  }
   // Neither the response nor what was made of it is kept when nobody else has it.
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc");
@@ -482,6 +486,16 @@ Deno.test("a stream in any pieces is the same when it is decoded", async () => {
     assertEquals(field(received, "content-encoding"), coding);
     assert(decoded(received) === text);
   }
+});
+
+Deno.test("a source may use its buffer again once the next piece is wanted", async () => {
+  const body = async function* () {
+    const buffer = new Uint8Array(600);
+    for (const letter of "abc") yield buffer.fill(letter.charCodeAt(0));
+  };
+  const handler = () => ({ headers: { "Content-Type": "text/plain" }, body: body() });
+  const text = ["a", "b", "c"].map((letter) => letter.repeat(600)).join("");
+  for (const fields of ["", ACCEPT]) assertEquals(decoded(await answer(handler, fields)), text);
 });
 
 Deno.test("the length of a stream that is encoded is not what the handler told", async () => {
