@@ -8,9 +8,8 @@
  * **BREACH.** TLS hides content, but not its length, and content that repeats itself gets shorter. So
  * whoever sees lengths, and can have a victim's browser ask for an answer that holds both a secret (a
  * token against CSRF, say) and some of the URL, guesses the secret in the URL, a few characters at a
- * time. An answer must not hold both, unless it says `Cache-Control: no-transform`, which leaves it as
- * it is, or the secret is masked with random bytes that are new each time.
- *
+ * time. An answer must not hold both, unless it says `Cache-Control: no-transform`, or the secret is
+ * masked with new random bytes each time.
  * "9110" in the comments is RFC 9110 (HTTP Semantics).
  *
  * @module
@@ -39,14 +38,18 @@ export interface CompressOptions {
 
 /** Bytes that are encoded at once, for which br takes 2 ms; others get a turn after so many. */
 const PIECE = 32768;
+/** Bytes of a stream that tells its length which are waited for, so that HEAD has the tag of GET. */
+const WHOLE = 131072;
 /** What a piece costs apart from its bytes, in bytes: there may be many, with nothing in them. */
 const COST = 1024;
 /** Microtasks after which what is there has come, of a stream and of what that is made of. */
 const MICROTASKS = 20;
+/** With these, an `ETag` is about what is answered; with PUT, about what is stored (9110 §9.3.4). */
+const READING = /^(GET|HEAD)$/;
 const COMPRESSIBLE =
   /^(text\/.+|.+\+(json|xml|text)|application\/(json|javascript|xml|x-ndjson|wasm)|font\/(ttf|otf))$/;
-/** What has one of these is encoded, a part, or has a digest that holds for it (RFC 9530). */
-const FIXED = ["Content-Encoding", "Content-Range", "Content-Digest", "Repr-Digest"];
+/** What has one of these is encoded, or has a digest (RFC 9530) that another coding would belie. */
+const FIXED = ["Content-Encoding", "Content-Digest", "Repr-Digest", "Digest", "Content-MD5"];
 
 const { BROTLI_PARAM_QUALITY, ZSTD_c_windowLog, ZSTD_c_hashLog, ZSTD_c_chainLog } = zlib.constants;
 const { ZSTD_e_flush, BROTLI_OPERATION_FLUSH, Z_SYNC_FLUSH } = zlib.constants;
@@ -59,33 +62,29 @@ const ENCODERS = {
   br: [zlib.brotliCompressSync, zlib.createBrotliCompress, BROTLI_OPERATION_FLUSH, BROTLI],
   gzip: [zlib.gzipSync, zlib.createGzip, Z_SYNC_FLUSH, {}],
 } as const;
-
-/** With what the types of others do not have yet. */
-const Streams = ReadableStream as typeof ReadableStream & {
-  from<T>(pieces: Iterable<T> | AsyncIterable<T>): ReadableStream<T>;
-};
+/** TypeScript's own types do not have it yet. */
+const Streams: { from(pieces: unknown): ReadableStream } = ReadableStream as never;
 type Answer = HttpResponse | Response;
-/** Bytes that are there, or come. */
-type Content = Uint8Array | ReadableStream<Uint8Array>;
+type Content = Uint8Array | ReadableStream<Uint8Array>; // there, or to come
+type Accepted = Coding | undefined;
+type Plan = { method: string; accepted: Accepted; minSize: number; types(type: string): boolean };
 
 /**
- * Encodes what a handler answers, as far as its client accepts that (`Accept-Encoding`, 9110 §12.5.3).
+ * Encodes what a handler answers, as its client accepts it (9110 §12.5.3). Mind BREACH, above.
  *
  * - Left as they are: content that is small, or has a type that does not get smaller, or none; that has
  *   a coding, a range or a digest; and what says `Cache-Control: no-transform`. Such content is sent even
  *   to a client that refuses it without a coding: the request has been carried out by then.
- * - `Vary` names `Accept-Encoding` wherever that makes a difference.
+ * - `Vary` names `Accept-Encoding` wherever that makes a difference, so also in a 206 or a 304.
  * - What is encoded is another representation (9110 §8.8.3.3) and has an `ETag` of its own, `"x-gzip"`
  *   for `"x"`, so that conditions and ranges are about that. In a stream, when its pieces came decides on
  *   the bytes, so there it is weak. Elsewhere it is as strong as the handler's, which promises the same
  *   bytes: from all servers that stand for each other, if their runtimes are of one version.
  * - A handler that compares `If-Match` itself, as for a PUT, must take `"x-gzip"` for its `"x"`.
- * - A frozen response is encoded once, and that is kept as long as the response itself.
+ * - A frozen response to GET or HEAD is encoded once, which is kept as long as the response itself.
  * - A stream is encoded as it comes: what is there is sent before more is waited for, so that events
- *   arrive. Each that is open takes 0.2 (zstd) to 0.6 MiB (br) of memory.
- *
- * For an application written for Fetch: `compress((request) => app.fetch(request.toFetch()))`. Mind
- * BREACH, above.
+ *   arrive. Each that is open takes 0.2 (zstd) to 0.6 MiB (br) of memory. One with a `Content-Length`
+ *   of up to 128 KiB is read first, and encoded as bytes are.
  * @throws {RangeError} for an option that is out of its range.
  */
 export function compress(handler: Handler, options: CompressOptions = {}): Handler {
@@ -94,36 +93,32 @@ export function compress(handler: Handler, options: CompressOptions = {}): Handl
   const unknown = codings.find((coding) => !Object.hasOwn(ENCODERS, coding));
   if (unknown !== undefined) throw new RangeError(`There is no coding ${unknown}`);
   if (!(minSize >= 0)) throw new RangeError("minSize must be bytes from 0");
-  const kept = new WeakMap<Answer, Map<Coding | undefined, Promise<Answer>>>();
+  const kept = new WeakMap<Answer, Map<Accepted, Promise<Answer>>>();
   return async (request) => {
-    const coding = negotiate(request.headers.get("accept-encoding"), codings);
+    const accepted = negotiate(request.headers.get("accept-encoding"), codings);
     const response = await handler(request);
     if (typeof response !== "object" || response === null) return response; // The server tells why not.
-    const known = kept.get(response)?.get(coding);
-    if (known !== undefined) return known;
-    const answer = encode(response, { coding, minSize, types });
-    if (!isFrozen(response)) return answer;
-    const answers = kept.get(response) ?? new Map<Coding | undefined, Promise<Answer>>();
-    kept.set(response, answers.set(coding, answer.then(freeze)));
-    return answers.get(coding)!;
+    const encoded = () => encode(response, { method: request.method, accepted, minSize, types });
+    const answers = kept.get(response) ?? (isFrozen(response) ? new Map() : undefined);
+    if (answers === undefined || !READING.test(request.method)) return encoded();
+    const answer: Promise<Answer> = answers.get(accepted) ?? encoded().then(freeze);
+    kept.set(response, answers.set(accepted, answer));
+    answer.catch(() => answers.delete(accepted));
+    return answer;
   };
 }
 
 /** The coding that a client likes best, of those that there are; none if it likes that better. */
-function negotiate(field: string | null, codings: readonly Coding[]): Coding | undefined {
+function negotiate(field: string | null, codings: readonly Coding[]): Accepted {
   const weights = new Map<string, number>();
   for (const member of (field ?? "").toLowerCase().split(",")) {
     const [, name, weight = "1"] = MEMBER.exec(member) ?? [];
     if (name !== undefined) weights.set(name === "x-gzip" ? "gzip" : name, Number(weight));
   }
-  const others = weights.get("*");
-  const identity = weights.get("identity") ?? others ?? 0.0001; // less than what is listed
-  let coding: Coding | undefined, best = 0;
-  for (const one of codings) {
-    const weight = weights.get(one) ?? others ?? 0;
-    if (weight > best && weight >= identity) [coding, best] = [one, weight];
-  }
-  return coding;
+  const weightOf = (name: string) => weights.get(name) ?? weights.get("*") ?? 0;
+  const least = Math.max(weightOf("identity"), 0.001);
+  return codings.filter((one) => weightOf(one) >= least)
+    .sort((a, b) => weightOf(b) - weightOf(a))[0];
 }
 /** A member with a weight that there is not (9110 §12.4.2) counts for nothing. */
 const MEMBER =
@@ -131,9 +126,11 @@ const MEMBER =
 
 /** Whether nothing of it can change: server.ts encodes it once, too. */
 function isFrozen(response: Answer): boolean {
-  if (!Object.isFrozen(response) || !isPiece(response.body)) return false;
+  if (!Object.isFrozen(response) || !isPiece(response.body) || response.body === "") return false;
   const headers = response.headers ?? Object.freeze({});
+  const names = Object.keys(headers).map((name) => name.toLowerCase());
   return Object.isFrozen(headers) && !(Symbol.iterator in headers) &&
+    new Set(names).size === names.length && // two of Set-Cookie can't be made one
     Object.values(headers).every((value) => typeof value === "string");
 }
 function freeze(answer: Answer): Answer {
@@ -141,58 +138,57 @@ function freeze(answer: Answer): Answer {
   const headers = Object.freeze(Object.fromEntries(answer.headers as Headers));
   return Object.freeze({ ...answer, headers });
 }
-
-type Plan = { coding: Coding | undefined; minSize: number; types: (type: string) => boolean };
-
-async function encode(response: Answer, { coding, minSize, types }: Plan): Promise<Answer> {
+async function encode(response: Answer, { method, accepted, minSize, types }: Plan) {
   const headers = headersOf(response);
+  if (headers === undefined || (response as HttpResponse).upgrade !== undefined) return response;
+  const isFixed = FIXED.some((name) => headers.has(name)) ||
+    /\bno-transform\b/i.test(headers.get("Cache-Control") ?? "");
   const type = headers.get("Content-Type")?.replace(/[ \t]*;.*/, "").toLowerCase();
-  if (!mayChange(response, headers) || type !== undefined && !types(type)) return response;
+  if (isFixed || type !== undefined && !types(type)) return response;
   const { status, body } = response; // That of a `Response` is a stream from now on.
+  const coding = status === 206 ? undefined : accepted;
   const isStream = body instanceof Blob || Symbol.asyncIterator in Object(body);
   const hasType = type !== undefined || isFetch(response); // Bun's of text does not tell it.
   const hasContent = isPiece(body) ? body !== "" : isStream && hasType;
-  if (!hasContent && status !== 304) return response;
+  const isLeftOut = method === "HEAD" && type !== undefined && (body ?? "") === "";
+  if (!hasContent && !isLeftOut && status !== 304) return response;
   if (!/(^|,)[ \t]*(\*|accept-encoding)[ \t]*(,|$)/i.test(headers.get("Vary") ?? "")) {
-    headers.append("Vary", "Accept-Encoding"); // A 304 has that of a 200 (9110 §15.4.5).
+    headers.append("Vary", "Accept-Encoding"); // A 206 and a 304 have that of a 200 (9110 §15).
   }
+  const length = body instanceof Blob ? body.size : Number(headers.get("Content-Length") ?? NaN);
+  const isSmall = type !== undefined && (isStream || isLeftOut) && length < minSize;
   const isReady = coding === undefined && type !== undefined && !isFetch(response);
-  if (isReady || status === 304) return { status, headers, body };
-  const content = await contentOf(body!);
+  if (isReady || isSmall || status === 304) return { status, headers, body };
+  const content = isLeftOut ? undefined : await contentOf(body!, length);
   const isText = () => content instanceof Uint8Array && isUtf8(content) && types("text/plain");
   if (type === undefined && !isText()) {
     return isPiece(body) ? response : { status, headers: response.headers, body: content };
   }
-  const encoded = coding === undefined ? content : await encodedContent(content, coding, minSize);
-  if (coding === undefined || encoded === content) return { status, headers, body: content };
+  const encoded = coding && content && await encodedContent(content, coding, minSize);
+  const isSame = coding === undefined || encoded === content && !isLeftOut;
+  if (isSame) return { status, headers, body: content };
   const tag = `${encoded instanceof Uint8Array ? "$1" : "W/"}"$2-${coding}"`;
   const etag = headers.get("ETag")?.replace(/^(W\/)?"([^"]*)"$/, tag);
-  if (etag !== undefined) headers.set("ETag", etag);
-  if (type === undefined) headers.set("Content-Type", "text/plain; charset=utf-8"); // as server.ts
-  headers.set("Content-Encoding", coding);
+  if (etag !== undefined && READING.test(method)) headers.set("ETag", etag);
   headers.delete("Content-Length");
+  if (type === undefined) headers.set("Content-Type", "text/plain; charset=utf-8"); // as server.ts
+  if (!isLeftOut) headers.set("Content-Encoding", coding); // What is left out may not get smaller.
   return { status, headers, body: encoded };
 }
 function isFetch(response: Answer): response is Response {
   return "bodyUsed" in response;
 }
-/** Its fields, and the type of a `Blob`. */
-function headersOf(response: Answer): Headers {
-  const { headers = {} } = response;
-  const copy = new Headers();
-  for (const [name, value] of Symbol.iterator in headers ? headers : Object.entries(headers)) {
-    for (const one of [value].flat()) copy.append(name, one);
+/** Its fields, and the type of a `Blob`; undefined if the server is to tell what is wrong with them. */
+function headersOf(response: Answer): Headers | undefined {
+  const headers = response.headers ?? {};
+  const copy = Symbol.iterator in headers ? new Headers(headers) : new Headers();
+  for (const [name, all] of Object.entries(headers)) {
+    if ([all].flat().some((value) => typeof value !== "string")) return undefined;
+    for (const value of [all].flat()) copy.append(name, value);
   }
   const type = !isFetch(response) && response.body instanceof Blob ? response.body.type : "";
   if (type !== "" && !copy.has("Content-Type")) copy.set("Content-Type", type);
   return copy;
-}
-/** Whether it is a representation as a whole, and nobody forbids to encode it. */
-function mayChange(response: Answer, headers: Headers): boolean {
-  const { status = 200, upgrade } = response as HttpResponse;
-  return upgrade === undefined && ![204, 205, 206].includes(status) &&
-    !FIXED.some((name) => headers.has(name)) &&
-    !/\bno-transform\b/i.test(headers.get("Cache-Control") ?? "");
 }
 
 function isPiece(body: unknown): body is Piece {
@@ -203,27 +199,33 @@ function bytesOf(piece: Piece): Uint8Array {
   if (piece instanceof ArrayBuffer) return new Uint8Array(piece);
   return new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
 }
-/** All of it if that is there, or a stream of it. */
-async function contentOf(body: NonNullable<Answer["body"]>): Promise<Content> {
+/** All of it if that is there or comes within `WHOLE`, else a stream of it. */
+async function contentOf(body: NonNullable<Answer["body"]>, length: number): Promise<Content> {
   if (isPiece(body)) return bytesOf(body);
   const pieces = body instanceof Blob ? body.stream() : body;
-  const stream = pieces instanceof ReadableStream ? pieces : Streams.from(pieces);
-  const reader = stream.getReader();
+  const reader = (pieces instanceof ReadableStream ? pieces : Streams.from(pieces)).getReader();
+  let left = length;
   const next = async () => {
+    if (left === 0) reader.cancel().catch(() => {}); // It has all that it told.
     const { done, value } = await reader.read();
-    if (done) return undefined;
-    if (isPiece(value)) return Uint8Array.from(bytesOf(value)); // Its buffer may be used again.
-    reader.cancel().catch(() => {});
-    throw new TypeError("The pieces of a streamed body must be text or bytes");
+    if (done && !(left > 0)) return undefined;
+    if (done) throw new Error("A streamed body is not as long as its Content-Length");
+    if (!isPiece(value)) {
+      reader.cancel().catch(() => {});
+      throw new TypeError("The pieces of a streamed body must be text or bytes");
+    }
+    const piece = new Uint8Array(bytesOf(value)); // Its own bytes may be written over.
+    left -= piece.length;
+    return piece;
   };
   const taken: Promise<Uint8Array | undefined>[] = [], there: Uint8Array[] = [];
-  for (let size = 0;;) {
+  for (let size = 0, isWhole = length <= WHOLE;;) {
     const promise = next();
     taken.push(promise);
-    if (!await isThere(promise)) break;
+    if (!isWhole && !await isThere(promise)) break;
     const piece = await promise;
     if (piece === undefined) return Buffer.concat(there);
-    if (size > PIECE) break;
+    if (size > (isWhole ? WHOLE : PIECE)) break;
     there.push(piece);
     size += piece.length + COST;
   }
@@ -239,12 +241,10 @@ async function contentOf(body: NonNullable<Answer["body"]>): Promise<Content> {
 /** Whether it need not be waited for. */
 async function isThere(promise: Promise<unknown>): Promise<boolean> {
   let isSettled = false;
-  const settle = () => isSettled = true;
-  promise.then(settle, settle);
+  promise.then(() => isSettled = true, () => isSettled = true);
   for (let i = 0; i < MICROTASKS && !isSettled; i++) await undefined;
   return isSettled;
 }
-
 /** The same content if it is not worth it. */
 async function encodedContent(content: Content, coding: Coding, minSize: number): Promise<Content> {
   if (!(content instanceof Uint8Array)) return encodedStream(content, coding);
@@ -259,8 +259,7 @@ async function encodedContent(content: Content, coding: Coding, minSize: number)
 function encodedStream(content: Content, coding: Coding): ReadableStream<Uint8Array<ArrayBuffer>> {
   const [, create, flush, settings] = ENCODERS[coding];
   const engine = create(settings);
-  const stream = content instanceof Uint8Array ? Streams.from([content]) : content;
-  const reader = stream.getReader();
+  const reader = (content instanceof Uint8Array ? Streams.from([content]) : content).getReader();
   const feed = async () => {
     for (let work = 0, isHeld = false;;) {
       const next = reader.read();
@@ -269,17 +268,15 @@ function encodedStream(content: Content, coding: Coding): ReadableStream<Uint8Ar
         isHeld = false;
       }
       const { done, value } = await next;
-      if (done) break;
+      if (done) return engine.end();
       for (let at = 0; at === 0 || at < value.length; at += PIECE) {
         const piece = value.subarray(at, at + PIECE);
         work += piece.length + COST;
-        // Deno encodes in this thread, and goes on at once.
-        if (work > PIECE) work = await setImmediate(0);
+        if (work > PIECE) work = await setImmediate(0); // Deno encodes in this very thread.
         if (piece.length > 0) await new Promise((resolve) => engine.write(piece, resolve));
         isHeld ||= piece.length > 0;
       }
     }
-    engine.end();
   };
   return new ReadableStream({
     start(controller) {

@@ -1,12 +1,19 @@
 /** A server for the tests of the companions for content codings: run it as server.ts. It takes `--port`,
- * `--unix`, `--tls-cert` and `--tls-key`. */
+ * `--unix`, `--tls-cert` and `--tls-key`, and a `--folder` with files. */
 
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { compress } from "../extras/compress.ts";
 import { decompress } from "../extras/decompress.ts";
+import { files } from "../extras/files.ts";
 import { serve } from "../server.ts";
 
+const value = (flag: string) => {
+  const at = process.argv.indexOf(flag);
+  return at < 0 ? undefined : process.argv[at + 1];
+};
+const folder = value("--folder");
+const site = folder === undefined ? () => ({ status: 404 }) : files(folder);
 const line = (i: number) => `line ${i}: ${i * i % 977}\n`;
 const lines = (count: number) => Array.from({ length: count }, (_, i) => line(i)).join("");
 const page = lines(500), book = lines(50_000);
@@ -64,14 +71,10 @@ const handler = compress(decompress(async (request) => {
     case "/length":
       return { body: `${(await request.bytes()).length}` };
     default:
-      return { status: 404 };
+      return site(request);
   }
 }));
 
-const value = (flag: string) => {
-  const at = process.argv.indexOf(flag);
-  return at < 0 ? undefined : process.argv[at + 1];
-};
 const cert = value("--tls-cert"), key = value("--tls-key"), port = value("--port");
 const server = serve(handler, {
   port: port === undefined ? undefined : Number(port),

@@ -14,6 +14,7 @@ import {
   requestOf,
   type ServeOptions,
 } from "../server.ts";
+import { Folder, shell } from "./examples.ts";
 import { textOf } from "./memory.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
 import { Client, output, Process, type Scenario } from "./sockets.ts";
@@ -207,6 +208,11 @@ Deno.test("what is encoded, and what is left as it is", async () => {
   }
   const no: [name: string, response: () => HttpResponse | Response, vary?: string][] = [
     ["1023 bytes", () => ({ body: "x".repeat(1023) }), "Accept-Encoding"],
+    [
+      "a stream that tells that it is short",
+      () => ({ headers: { "Content-Type": "text/a", "Content-Length": "3" }, body: pieces("abc") }),
+      "Accept-Encoding",
+    ],
     ["noise", () => ({ ...typed("text/plain"), body: noise }), "Accept-Encoding"],
     ["a short stream", () => ({ ...typed("text/a"), body: pieces("abc") }), "Accept-Encoding"],
     ["a short Response", () => new Response("abc"), "Accept-Encoding"],
@@ -221,7 +227,13 @@ Deno.test("what is encoded, and what is left as it is", async () => {
     ["an archive", () => typed("application/zip")],
     ["a coding", () => ({ headers: { "content-encoding": "br" }, body: TEXT })],
     ["a digest (RFC 9530)", () => ({ headers: { "Repr-Digest": "sha-256=:a:" }, body: TEXT })],
-    ["a part", () => ({ status: 206, headers: { "Content-Range": "bytes 0-1/9" }, body: TEXT })],
+    ["Digest", () => ({ headers: { "Digest": "sha-256=a" }, body: TEXT })],
+    ["Content-MD5", () => ({ headers: { "Content-MD5": "a" }, body: TEXT })],
+    ["a part of an image", () => ({ ...typed("image/png"), status: 206 })],
+    ["a part of text", () => ({ ...typed("text/a"), status: 206 }), "Accept-Encoding"], // 9110 §15.3.7
+    ["one of Fetch", () => new Response(TEXT, { status: 206 }), "Accept-Encoding"],
+    ["fields that are none", () => ({ headers: { "X-A": undefined } as never, body: TEXT })],
+    ["one of several", () => ({ headers: { "X-A": ["a", 1] } as never, body: TEXT })],
     ["no-transform", () => ({ headers: { "Cache-Control": "no-transform" }, body: TEXT })],
     ["it among others", () => ({
       headers: { "cache-control": "max-age=1, No-Transform" },
@@ -343,6 +355,64 @@ Deno.test("each coding has its own tag, for conditions and ranges", async () => 
   }
 });
 
+Deno.test("a stream that is shorter than it told is not taken for whole", async () => {
+  const text = { "Content-Type": "text/plain" };
+  for (const [told, status] of [[TEXT.length + 1, 500], [TEXT.length, 200]]) {
+    const headers = { ...text, "Content-Length": `${told}` };
+    assertEquals((await answer(() => ({ headers, body: pieces(TEXT) }), ACCEPT)).status, status);
+  }
+});
+
+Deno.test("a stream that has all that it told is not waited for any longer", async () => {
+  const headers = { "Content-Type": "text/plain", "Content-Length": `${TEXT.length}` };
+  const body = async function* () {
+    yield TEXT;
+    await new Promise(() => {});
+  };
+  assertEquals(decoded(await answer(() => ({ headers, body: body() }), ACCEPT)), TEXT);
+});
+
+Deno.test("HEAD that is answered without content tells nothing of another representation", async () => {
+  const rows: [type: string, length: string | undefined, isOther: boolean][] = [
+    ["text/plain", "20000", true],
+    ["text/plain", undefined, true],
+    ["text/plain", "1023", false],
+    ["image/png", "20000", false],
+  ];
+  for (const [type, length, isOther] of rows) {
+    const headers: Record<string, string> = { "Content-Type": type, "ETag": '"x"' };
+    if (length !== undefined) headers["Content-Length"] = length;
+    const shapes: Handler[] = [
+      () => ({ headers }),
+      () => ({ headers, body: "" }),
+      () => Object.freeze({ headers: Object.freeze({ ...headers }), body: "" }),
+      () => new Response(null, { headers }),
+    ];
+    for (const make of shapes) {
+      for (const fields of [ACCEPT, ""]) {
+        const { fields: all, body } = await answer(make, fields, {}, "HEAD");
+        const told = Object.fromEntries(all), isCoded = isOther && fields !== "";
+        assertEquals(body, "");
+        assertEquals(told["etag"], isCoded ? 'W/"x-gzip"' : '"x"', `${make}`);
+        assertEquals(told["content-length"], isCoded ? undefined : length, `${make}`);
+        assertEquals(told["vary"], type === "text/plain" ? "Accept-Encoding" : undefined);
+      }
+    }
+  }
+});
+
+Deno.test("the tag in an answer to PUT is about what was stored", async () => { // 9110 §9.3.4
+  const response = frozen(TEXT, { ETag: '"x"' });
+  for (const make of [() => response, () => ({ headers: { ETag: '"x"' }, body: TEXT })]) {
+    const handler = compress(make);
+    for (const method of ["PUT", "GET", "PUT", "HEAD"]) {
+      const [received] = await ask(handler, get("/", ACCEPT, method));
+      assertEquals(field(received, "content-encoding"), "gzip");
+      assertEquals(field(received, "etag"), method === "PUT" ? '"x"' : '"x-gzip"');
+    }
+  }
+});
+
 Deno.test("HEAD has the fields of GET", async () => {
   const made = (headers: Record<string, string>) => [
     () => ({ headers, body: TEXT }),
@@ -404,6 +474,21 @@ Deno.test("frozen responses are encoded once, as long as somebody has them", asy
   for (const coding of [...CODINGS, ""]) {
     assert(await encoded(compress(() => binary), coding) === binary);
   }
+  const cookies = { "Set-Cookie": "a=1", "set-cookie": "b=2" };
+  for (let i = 0; i < 2; i++) {
+    const received = await answer(() => frozen(TEXT, cookies), ACCEPT);
+    const set = received.fields.filter(([name]) => name === "set-cookie");
+    assertEquals(set.map(([, value]) => value), ["a=1", "b=2"]);
+  }
+  const html = frozen(TEXT, { "Content-Type": "text/html" });
+  let asked = 0;
+  const types = () => {
+    if (asked++ === 0) throw new Error("not yet");
+    return true;
+  };
+  const later = compress(() => html, { types });
+  await assertRejects(() => encoded(later, "gzip"), Error, "not yet");
+  assertEquals(textOf(DECODE.gzip((await encoded(later, "gzip")).body as Uint8Array)), TEXT);
   // Neither the response nor what was made of it is kept when nobody else has it.
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc");
@@ -500,14 +585,14 @@ Deno.test("a source may use its buffer again once the next piece is wanted", asy
 
 Deno.test("the length of a stream that is encoded is not what the handler told", async () => {
   const body = async function* () {
-    yield TEXT;
+    yield LONG;
     await new Promise((resolve) => setTimeout(resolve, 2));
-    yield TEXT;
+    yield LONG;
   };
-  const headers = { "Content-Type": "text/plain", "content-length": `${2 * TEXT.length}` };
+  const headers = { "Content-Type": "text/plain", "content-length": `${2 * LONG.length}` };
   const received = await answer(() => ({ headers, body: body() }), ACCEPT);
   assertEquals(field(received, "transfer-encoding"), "chunked");
-  assertEquals(decoded(received), TEXT + TEXT);
+  assert(decoded(received) === LONG + LONG);
 });
 
 Deno.test("a stream that fails breaks the answer off; early, it is a 500", async () => {
@@ -838,7 +923,10 @@ async function fetched(port: number, path: string, fields = "", method = "GET", 
     `${method} ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${length}${fields}\r\n${body}`,
   );
   const [received] = parseResponses(await client.rest(), [method], true);
-  return { ...received, text: received.status === 200 ? decoded(received) : "" };
+  return {
+    ...received,
+    text: received.status === 200 && method !== "HEAD" ? decoded(received) : "",
+  };
 }
 
 export const CODED: Scenario[] = [
@@ -865,6 +953,44 @@ export const CODED: Scenario[] = [
       }
     }
   }],
+
+  ["content codings of files: GET, HEAD and conditions are about the same", async (runtime) => {
+    await using folder = await Folder.create();
+    const sizes = [600, 20_000, 100_000, 300_000];
+    for (const size of sizes) {
+      await shell(`seq 100000 | head -c ${size} > "$1/${size}.txt"`, folder.path);
+    }
+    const flags = runtime.name === "Deno" ? [`--allow-read=${folder.path}`] : [];
+    const allowed = { ...runtime, args: [...runtime.args, ...flags] };
+    await using server = await Process.start(allowed, ["--folder", folder.path], APP);
+    const content = Array.from({ length: 100_000 }, (_, i) => `${i + 1}\n`).join("");
+    for (const size of sizes) {
+      for (const coding of ["", "zstd", "gzip"]) {
+        const get = (fields = "", method = "GET") => {
+          const accept = coding === "" ? "" : `Accept-Encoding: ${coding}\r\n`;
+          return fetched(server.port, `/${size}.txt`, accept + fields, method);
+        };
+        const dateless = ({ fields }: Received) => fields.filter(([name]) => name !== "date");
+        const got = await get(), head = await get("", "HEAD");
+        const tag = field(got, "etag")!, what = `${size} ${coding}`;
+        assert(got.text === content.slice(0, size), what);
+        const isCoded = size >= 1024 && coding !== "";
+        assertEquals(field(got, "content-encoding"), isCoded ? coding : undefined, what);
+        const isWeak = isCoded && size === 300_000; // A large file is a stream.
+        assertEquals(tag.startsWith("W/"), isWeak, what);
+        assertEquals([head.status, dateless(head)], [200, dateless(got)], what);
+        for (const method of ["GET", "HEAD"]) {
+          const fresh = await get(`If-None-Match: ${tag}\r\n`, method);
+          assertEquals([fresh.status, field(fresh, "etag")], [304, tag], what);
+          const match = await get(`If-Match: ${tag}\r\n`, method);
+          assertEquals(match.status, isWeak ? 412 : 200, what); // 9110 §13.1.1
+          if (!isWeak) assertEquals(dateless(match), dateless(got), what);
+          const other = await get('If-None-Match: "other"\r\n', method);
+          assertEquals([other.status, dateless(other)], [200, dateless(got)], what);
+        }
+      }
+    }
+  }, { plain: true }],
 
   ["content codings: events arrive, and who leaves ends them", async (runtime) => {
     await using server = await Process.start(runtime, [], APP);
