@@ -23,8 +23,12 @@ const SHORT = get("/nothing", CLOSE);
 const requestOf = (plan: unknown, fields = "") => {
   const escaped = (char: string) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
   const json = JSON.stringify(plan).replace(/[\x80-\uffff]/g, escaped);
-  return post(json, JSON_TYPE + CLOSE + fields, "/lab");
+  return here(post(json, JSON_TYPE + CLOSE + fields, "/lab"));
 };
+/** A lab is for those who name this machine. */
+function here(request: string): string {
+  return request.replace("Host: a\r", "Host: localhost:8080\r");
+}
 
 /** A client on the server's own machine. */
 function connect(server: ReturnType<typeof start>, remoteAddress = "127.0.0.1") {
@@ -36,7 +40,7 @@ function connect(server: ReturnType<typeof start>, remoteAddress = "127.0.0.1") 
 async function askFrom(address: string, request: string): Promise<Received> {
   await using server = start(application);
   const client = connect(server, address);
-  client.send(request);
+  client.send(here(request));
   await client.settled();
   const [answer] = parseResponses(client.text, [request.split(" ")[0]], client.ended);
   return answer;
@@ -180,8 +184,18 @@ Deno.test("a plan that is malformed is 400, and one line says why", async () => 
   }
   const invalid = await askFrom("127.0.0.1", post("{", JSON_TYPE, "/lab"));
   assertEquals([invalid.status, invalid.body], [400, "400 Bad Request: Invalid JSON"]);
-  const untyped = await askFrom("127.0.0.1", post("{}", "Content-Type: text/plain\r\n", "/lab"));
-  assertEquals(untyped.status, 415);
+  const types = [
+    "text/plain",
+    "text/plain,a+json",
+    "a/b;x=/a+json",
+    "/a+json",
+    "a+json",
+    "a/b/c+json",
+  ];
+  for (const type of types) {
+    const { status } = await askFrom("127.0.0.1", post("{}", `Content-Type: ${type}\r\n`, "/lab"));
+    assertEquals(status, 415, type);
+  }
 });
 
 Deno.test("what a client of a lab may send, all bytes among it", async () => {
@@ -207,6 +221,9 @@ Deno.test("a lab is for clients on the server's own machine", async () => {
     ["127.0.0.1", "via: 1.1 a\r\n", 403],
     ["::1", "X-Real-IP: 192.0.2.1\r\n", 403],
     ["", "X-Forwarded-For: 192.0.2.1\r\n", 403],
+    ["127.0.0.1", "X-Forwarded-Host: localhost\r\n", 403],
+    ["127.0.0.1", "X-FORWARDED-PROTO: https\r\n", 403],
+    ["127.0.0.1", "X-Forwarded: x\r\n", 200],
   ];
   for (const [address, fields, status] of rows) {
     const plan = { clients: [["?\r\n"]] };
@@ -217,6 +234,22 @@ Deno.test("a lab is for clients on the server's own machine", async () => {
     assertEquals(offer.command, "deno run --allow-net server.ts");
     if (status === 200) assertEquals(offer.refusal, undefined, shown);
     else assertEquals(body, `403 Forbidden: ${offer.refusal}`, shown);
+  }
+  const hosts: [host: string, status: number][] = [
+    ["localhost", 200],
+    ["LocalHost:8080", 200],
+    ["127.0.0.1:8080", 200],
+    ["127.1.2.3", 200],
+    ["[::1]:8080", 200],
+    ["evil.example", 403], // whose address is 127.0.0.1
+    ["localhost.evil.example", 403],
+    ["127.0.0.1.evil.example", 403],
+    ["192.0.2.1", 403],
+    ["[::2]", 403],
+  ];
+  for (const [host, status] of hosts) {
+    const request = requestOf({ clients: [["?\r\n"]] }).replace(/Host: .*/, `Host: ${host}`);
+    assertEquals((await askFrom("127.0.0.1", request)).status, status, host);
   }
   assertEquals((await askFrom("127.0.0.1", get("/lab", "", "PUT"))).status, 400);
   const inside = textOf(await run({ clients: [[get("/lab", CLOSE)]] }), "received");
@@ -271,6 +304,22 @@ Deno.test("a lab ends with its server", async () => {
   await server.shutdown();
   assert(performance.now() - begun < 900);
   parseResponses(client.text, ["POST"], client.ended); // which is whole
+});
+
+Deno.test("a lab of which the plan comes after the stop has begun ends with it", async () => {
+  const server = start(application);
+  const client = connect(server);
+  const request = requestOf({ delay: 1, clients: [[SHORT]] });
+  client.send(request.slice(0, -1));
+  await client.settled();
+  const begun = performance.now();
+  const stopped = server.shutdown();
+  await pause(5);
+  client.send(request.slice(-1));
+  await stopped;
+  assert(performance.now() - begun < 900);
+  const [{ status }] = parseResponses(client.text, ["POST"], client.ended);
+  assertEquals(status, 200);
 });
 
 export const LAB: Scenario[] = [
