@@ -2,6 +2,8 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { handler as application } from "../handlers.ts";
+// @ts-ignore: To TypeScript itself, no file is text.
+import page from "../index.html" with { type: "text" };
 import { FakeClock } from "./clock.ts";
 import { bytesOf } from "./memory.ts";
 import { parseResponses, type Received } from "./responses.ts";
@@ -16,6 +18,7 @@ interface Told {
   text?: string;
 }
 
+const html = page as unknown as string;
 const JSON_TYPE = "Content-Type: application/json\r\n";
 const CLOSE = "Connection: close\r\n";
 const SHORT = get("/nothing", CLOSE);
@@ -320,6 +323,54 @@ Deno.test("a lab of which the plan comes after the stop has begun ends with it",
   assert(performance.now() - begun < 900);
   const [{ status }] = parseResponses(client.text, ["POST"], client.ended);
   assertEquals(status, 200);
+});
+
+/** A function of the page's script, with what it uses. */
+function ofPage(name: string, ...more: string[]) {
+  const functions = [name, ...more].map((name) =>
+    new RegExp(`^    function ${name}\\([^]*?^    }$`, "m").exec(html)?.[0] ?? `no ${name}`
+  );
+  const make = (tag: string, _: object, text: string) => `<${tag}>${text}</${tag}>`;
+  return new Function("make", `${functions.join("\n")} return ${name};`)(make);
+}
+
+Deno.test("the page shows each byte, and nothing that can't be seen", () => {
+  const visible = ofPage("visible");
+  const rows: [bytes: string, shown: string][] = [
+    ["a\r\nb\tc\0\x7f", "a<em>\\r\\n</em>\nb<em>\\t</em>c<em>\\x00\\x7f</em>"],
+    ["\xc3\xbc\xe2\x82\xac\xf0\x9f\x90\x87", "ü€🐇"],
+    ["\xef\xbb\xbfa", "<em>\\u{feff}</em>a"],
+    ["a\xe2\x80\xaeb", "a<em>\\u{202e}</em>b"],
+    ["a\xe2\x80\x8bb", "a<em>\\u{200b}</em>b"],
+    ["a\xc2\xadb\xc2\xa0c d", "a<em>\\u{ad}</em>b<em>\\u{a0}</em>c d"],
+    ["\xe2\x80\xa8", "<em>\\u{2028}</em>"],
+    ["\xc2\x85\x85", "<em>\\u{85}\\x85</em>"],
+    ["\xc3\xbc\xff\xc3\xbc", "ü<em>\\xff</em>ü"],
+    ["\xc3\xbc\x80", "ü<em>\\x80</em>"],
+    ["\xc3\xbc\xe2\x82", "ü<em>\\xe2\\x82</em>"], // cut
+    [
+      "\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80",
+      "<em>\\xc0\\xaf\\xed\\xa0\\x80\\xf4\\x90\\x80\\x80</em>",
+    ],
+  ];
+  for (const [bytes, shown] of rows) assertEquals(visible(bytes).join(""), shown);
+});
+
+Deno.test("the page counts answers, and not what looks like one", async () => {
+  const outcomes = ofPage("outcomes", "statusesOf");
+  const echo = (body: string) => post(body, "Content-Type: text/plain\r\n");
+  const rows: [send: string, statuses: string[]][] = [
+    [echo("HTTP/1.1 500 x\r\n\r\n") + get("/nothing"), ["200 OK", "404 Not Found"]],
+    [get("/book", "", "HEAD") + get("/nothing"), ["200 OK", "404 Not Found"]],
+    [get("/", "", "PUT"), ["400 Bad Request"]],
+    [get("/") + echo("x"), ["200 OK", "200 OK"]], // of which the first is not all shown
+    ["GET / HT", ["408 Request Timeout"]],
+    ["", []],
+  ];
+  for (const [send, statuses] of rows) {
+    const told = await run({ clients: [send === "" ? [] : [send]] });
+    assertEquals(outcomes(told, 1)[0].statuses, statuses, send);
+  }
 });
 
 export const LAB: Scenario[] = [
