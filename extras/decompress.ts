@@ -79,8 +79,8 @@ export function decompress(handler: Handler, options: DecompressOptions = {}): H
 
 /** The codings in the order in which they were applied; undefined if one is not known. */
 function codingsOf(field: string): Coding[] | undefined {
-  const names = field.toLowerCase().split(/[ \t]*,[ \t]*/)
-    .map((name) => name.replace(/^x-(?=gzip$)/, ""))
+  const names = field.toLowerCase().split(",").map((name) => name.trim())
+    .map((name) => name === "x-gzip" ? "gzip" : name)
     .filter((name) => name !== "" && name !== "identity");
   const known = names.every((name) => Object.hasOwn(DECODERS, name));
   return known && names.length <= MAX_CODINGS ? names as Coding[] : undefined;
@@ -89,7 +89,7 @@ function codingsOf(field: string): Coding[] | undefined {
 type Bytes = Uint8Array<ArrayBuffer>;
 type Content = ReadableStream<Bytes>;
 type Pieces = AsyncGenerator<Uint8Array>;
-type Reader = ReadableStreamDefaultReader<Bytes>;
+type Reader = Pick<ReadableStreamDefaultReader, "cancel">;
 type Streamed = Extract<HttpResponse["body"], ReadableStream | AsyncIterable<unknown>>;
 
 /** What a handler answers. A decoder that is left in the middle keeps its memory on Deno, so it is closed
@@ -131,7 +131,8 @@ const isStreamed = (body: unknown): body is Streamed =>
 
 /** The same stream, which tells when it is over. */
 function streamUntil(body: Streamed, end: () => void): ReadableStream {
-  const reader = (body instanceof ReadableStream ? body : ReadableStream.from(body)).getReader();
+  const streams = ReadableStream as unknown as { from(body: Streamed): ReadableStream };
+  const reader = (body instanceof ReadableStream ? body : streams.from(body)).getReader();
   reader.closed.then(end, end);
   return new ReadableStream({
     async pull(controller) {
@@ -144,10 +145,9 @@ function streamUntil(body: Streamed, end: () => void): ReadableStream {
 }
 
 function decodedRequest(request: HttpRequest, body: Content): HttpRequest {
-  const lines = Array.from(request.headers, ([name, value]) => `${name}: ${value}\r\n`);
-  const kept = lines.filter((line) => !/^content-(encoding|length):/.test(line));
-  const headers = new HttpHeaders(kept.join(""));
-  const { bytes, text, json } = readersOf(async () => await new Response(body).bytes());
+  const kept = [...request.headers].filter(([name]) => !/^content-(encoding|length)$/.test(name));
+  const headers = new HttpHeaders(kept.map(([name, value]) => `${name}: ${value}\r\n`).join(""));
+  const { bytes, text, json } = readersOf(async () => await new Response(body).bytes() as Bytes);
   const toFetch = () => fetchRequest(request.toFetch(), headers, body);
   const own = { headers, body, bytes, text, json, toFetch };
   return new Proxy(request, {
