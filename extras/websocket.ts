@@ -14,6 +14,7 @@
 
 import { Buffer, isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import { constants, deflateRawSync, inflateRawSync } from "node:zlib";
 import type { Connection, HttpRequest, HttpResponse } from "../server.ts";
 
@@ -37,21 +38,15 @@ export interface WebSocketOptions {
   compressFrom?: number | undefined;
 }
 
-/** How it ended: what the client's Close said (1005: nothing), or what failed (1006: the connection). */
-export interface Closed {
-  /** The close code (RFC 6455 §7.4). */
-  readonly code: number;
-  /** The client's reason, or what failed. */
-  readonly reason: string;
-  /** Whether the client has said Close. */
-  readonly wasClean: boolean;
-}
+/** How it ended, as in `CloseEvent`: `code` and `reason` are what the client's Close said (1005: nothing;
+ * RFC 6455 §7.4), or, unless it `wasClean`, what failed (1006: the connection). */
+export type Closed = { readonly code: number; readonly reason: string; readonly wasClean: boolean };
 
 /** An end that was not clean. */
 export class WebSocketError extends Error implements Closed {
-  /** As in {@linkcode Closed}, and so are the two below. */
+  /** As in {@linkcode Closed}. */
   readonly code: number;
-  /** The same as the message. */
+  /** The message. */
   readonly reason: string;
   /** Always false. */
   readonly wasClean = false;
@@ -156,6 +151,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
   readonly #options: WebSocketOptions;
   readonly #maxMessageSize: number;
   readonly #windowBits: number;
+  readonly #compressFrom: number;
 
   // The input begins with the fragments of a message. What was read and not yet parsed is behind them.
   #input = Buffer.allocUnsafeSlow(INPUT_SIZE);
@@ -163,10 +159,8 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #first = 0; // the first byte of the first of them; 0 if there is none
   #start = 0;
   #end = 0;
-  #wanted = 0; // bytes of the frame at #start
   readonly #decoder = new TextDecoder("utf-8", { fatal: true });
   #isReading = false;
-  #reads = 0; // that did not have to wait
   #silence = 0; // ticks since something was read
 
   #queue: Buffer[] = [];
@@ -182,6 +176,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#options = options;
     this.#maxMessageSize = options.maxMessageSize ?? 1048576;
     this.#windowBits = bits;
+    this.#compressFrom = bits === 0 ? Infinity : options.compressFrom ?? Infinity;
   }
   /** Bytes that were sent and are not yet taken. */
   get bufferedAmount(): number {
@@ -217,13 +212,9 @@ class WebSocketConnection implements AsyncIterable<Message> {
     if (this.#buffered > MAX_BUFFERED) this.#drop("The client does not read");
     if (!this.#isClosing) {
       const first = FIN | (typeof message === "string" ? TEXT : BINARY);
-      const { compressFrom = 0 } = this.#options;
-      if (this.#windowBits === 0 || Buffer.byteLength(message) < compressFrom) {
-        this.#put(first, message);
-      } else {
-        const deflated = deflateRawSync(message, { ...FLUSHED, windowBits: this.#windowBits });
-        this.#put(first | RSV1, deflated.subarray(0, -TAIL.length));
-      }
+      const isShort = Buffer.byteLength(message) < this.#compressFrom;
+      if (isShort) this.#put(first, message);
+      else this.#put(first | RSV1, deflate(message, this.#windowBits));
       if (this.#buffered <= HIGH_WATER) return;
     }
     const taken = this.#written.then(() => {
@@ -280,7 +271,6 @@ class WebSocketConnection implements AsyncIterable<Message> {
   /** The next frame (§5.2), if all of it was read; its header is judged before. */
   #frame(): { first: number; payload: Buffer } | undefined {
     const input = this.#input, at = this.#start, there = this.#end - at;
-    this.#wanted = 0;
     if (there < 2) return undefined;
     const first = input[at]!, second = input[at + 1]!, opcode = first & 15;
     const isControl = opcode >= CLOSE, isStart = opcode === TEXT || opcode === BINARY;
@@ -298,10 +288,8 @@ class WebSocketConnection implements AsyncIterable<Message> {
     const isMinimal = header === 6 || length > (header === 8 ? 125 : 65535);
     must(isMinimal, "A length is negative, or not minimal");
     must(isControl || this.#size + length <= this.#maxMessageSize, LARGE, 1009);
-    this.#wanted = header + length;
-    if (there < this.#wanted) return undefined;
-    this.#start += this.#wanted;
-    const payload = input.subarray(from, this.#start);
+    if (there < header + length) return undefined;
+    const payload = input.subarray(from, this.#start = from + length);
     unmask(payload, input.readInt32BE(from - 4));
     return { first, payload };
   }
@@ -330,12 +318,10 @@ class WebSocketConnection implements AsyncIterable<Message> {
     const bytes = (kind & RSV1) === 0 ? content : inflate(content, this.#maxMessageSize);
     return (kind & 15) === TEXT ? textOf(bytes) : new Uint8Array(bytes);
   }
-  /** Reads on. Whatever a frame announces, the buffer has 64 KiB, or twice what has come. */
+  /** Reads on. Whatever a frame announces, the buffer grows only when it is full. */
   async #read(): Promise<void> {
     const used = this.#size + this.#end - this.#start, { length } = this.#input;
-    const most = Math.max(65536, 2 * length);
-    const larger = this.#size > 0 ? most : Math.min(this.#wanted, most);
-    const size = used === 0 ? INPUT_SIZE : used < length ? length : larger;
+    const size = used === 0 ? INPUT_SIZE : used < length ? length : Math.max(65536, 2 * length);
     const input = size === length ? this.#input : Buffer.allocUnsafeSlow(size);
     if (used > 0) {
       input.set(this.#input.subarray(0, this.#size));
@@ -346,13 +332,12 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#end = used;
     this.#isReading = true;
     try {
-      const read = this.#connection.read(input.subarray(used));
-      const count = typeof read === "number" ? read : await read;
+      const read = this.#connection.read(used === 0 ? input : input.subarray(used));
+      if (typeof read === "number") await setImmediate(); // What is there already may be much.
+      const count = await read;
       if (count === null) throw new Error("The client has not said Close");
       this.#end += count;
       if (!this.#isClosing) this.#silence = 0;
-      const isTurn = typeof read === "number" && ++this.#reads % 16 === 0;
-      if (isTurn) await new Promise((resolve) => setTimeout(resolve, 0)); // for other connections
     } finally {
       this.#isReading = false;
     }
@@ -371,7 +356,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#queue.push(frame);
     this.#buffered += frame.length;
     if (this.#start === this.#end) this.#flush();
-    else if (this.#queue.length === 1) setTimeout(() => this.#flush(), 0);
+    else if (this.#queue.length === 1) void setImmediate().then(() => this.#flush());
   }
   #flush(): void {
     if (!this.#isWriting && this.#queue.length > 0) this.#written = this.#write();
@@ -382,11 +367,12 @@ class WebSocketConnection implements AsyncIterable<Message> {
       while (this.#queue.length > 0) {
         let bytes = this.#queue.length === 1 ? this.#queue[0]! : Buffer.concat(this.#queue);
         this.#queue.length = 0;
-        while (bytes.length > 0) {
+        for (;;) {
           const write = this.#connection.write(bytes);
           const count = typeof write === "number" ? write : await write;
           this.#stalls = 0;
           this.#buffered -= count;
+          if (count === bytes.length) break;
           bytes = bytes.subarray(count);
         }
       }
@@ -441,6 +427,9 @@ function unmask(bytes: Buffer, mask: number): void {
 function textOf(bytes: Buffer): string {
   must(isUtf8(bytes), NO_TEXT, 1007);
   return bytes.toString();
+}
+function deflate(message: Message, windowBits: number): Buffer {
+  return deflateRawSync(message, { ...FLUSHED, windowBits }).subarray(0, -TAIL.length);
 }
 function inflate(bytes: Buffer, maxOutputLength: number): Buffer {
   try {
