@@ -195,9 +195,18 @@ class WebSocketConnection implements AsyncIterable<Message> {
         if (value !== undefined) return { done: false, value };
         this.#flush();
         if (this.#buffered > HIGH_WATER) await this.#written;
-        if (this.#closed === undefined) await this.#read();
+        if (this.#closed !== undefined) break;
+        const read = this.#connection.read(this.#space());
+        this.#isReading = true;
+        if (typeof read === "number") await setImmediate(); // What is there already may be much.
+        const count = await read;
+        this.#isReading = false;
+        if (count === null) throw new Error("The client has not said Close");
+        this.#end += count;
+        if (!this.#isClosing) this.#silence = 0;
       }
     } catch (cause) {
+      this.#isReading = false;
       const isOurs = cause instanceof WebSocketError;
       if (isOurs) this.close(cause.code, cause.reason);
       this.#finish(isOurs ? cause : new WebSocketError(1006, "The connection was lost", { cause }));
@@ -318,8 +327,8 @@ class WebSocketConnection implements AsyncIterable<Message> {
     const bytes = (kind & RSV1) === 0 ? content : inflate(content, this.#maxMessageSize);
     return (kind & 15) === TEXT ? textOf(bytes) : new Uint8Array(bytes);
   }
-  /** Reads on. Whatever a frame announces, the buffer grows only when it is full. */
-  async #read(): Promise<void> {
+  /** Where to read on. Whatever a frame announces, the buffer grows only when it is full. */
+  #space(): Buffer {
     const used = this.#size + this.#end - this.#start, { length } = this.#input;
     const size = used === 0 ? INPUT_SIZE : used < length ? length : Math.max(65536, 2 * length);
     const input = size === length ? this.#input : Buffer.allocUnsafeSlow(size);
@@ -330,17 +339,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#input = input;
     this.#start = this.#size;
     this.#end = used;
-    this.#isReading = true;
-    try {
-      const read = this.#connection.read(used === 0 ? input : input.subarray(used));
-      if (typeof read === "number") await setImmediate(); // What is there already may be much.
-      const count = await read;
-      if (count === null) throw new Error("The client has not said Close");
-      this.#end += count;
-      if (!this.#isClosing) this.#silence = 0;
-    } finally {
-      this.#isReading = false;
-    }
+    return used === 0 ? input : input.subarray(used);
   }
 
   /** Lets a frame wait to be written: answers to messages that came together leave together. */
