@@ -42,19 +42,14 @@ export interface WebSocketOptions {
  * RFC 6455 §7.4), or, unless it `wasClean`, what failed (1006: the connection). */
 export type Closed = { readonly code: number; readonly reason: string; readonly wasClean: boolean };
 
-/** An end that was not clean. */
-export class WebSocketError extends Error implements Closed {
+/** An end that was not clean. The message is the reason. */
+export class WebSocketError extends Error {
   /** As in {@linkcode Closed}. */
   readonly code: number;
-  /** The message. */
-  readonly reason: string;
-  /** Always false. */
-  readonly wasClean = false;
   /** `options` may have the `cause`. */
   constructor(code: number, reason: string, options?: ErrorOptions) {
     super(reason, options);
     this.code = code;
-    this.reason = reason;
   }
 }
 
@@ -145,8 +140,9 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #ended = Promise.withResolvers<Closed>();
   /** Resolves when it has ended; never rejects. */
   readonly closed: Promise<Closed> = this.#ended.promise;
-  #closed: Closed | undefined;
   #isClosing = false; // Close was sent, or can't be.
+  #hasEnded = false;
+  #failure: WebSocketError | undefined;
   readonly #connection: Connection;
   readonly #options: WebSocketOptions;
   readonly #maxMessageSize: number;
@@ -190,12 +186,12 @@ class WebSocketConnection implements AsyncIterable<Message> {
   async next(): Promise<IteratorResult<Message, undefined>> {
     if (this.#isReading) throw new Error("A message is being waited for already");
     try {
-      while (this.#closed === undefined) {
+      while (!this.#hasEnded) {
         const value = this.#parse();
         if (value !== undefined) return { done: false, value };
         this.#flush();
         if (this.#buffered > HIGH_WATER) await this.#written;
-        if (this.#closed !== undefined) break;
+        if (this.#hasEnded) break;
         const read = this.#connection.read(this.#space());
         this.#isReading = true;
         if (typeof read === "number") await setImmediate(); // What is there already may be much.
@@ -208,10 +204,13 @@ class WebSocketConnection implements AsyncIterable<Message> {
     } catch (cause) {
       this.#isReading = false;
       const isOurs = cause instanceof WebSocketError;
-      if (isOurs) this.close(cause.code, cause.reason);
-      this.#finish(isOurs ? cause : new WebSocketError(1006, "The connection was lost", { cause }));
+      const failure = isOurs
+        ? cause
+        : new WebSocketError(1006, "The connection was lost", { cause });
+      if (isOurs) this.close(cause.code, cause.message);
+      this.#finish(failure.code, failure.message, failure);
     }
-    if (this.#closed instanceof WebSocketError) throw this.#closed;
+    if (this.#failure !== undefined) throw this.#failure;
     return { done: true, value: undefined };
   }
   /** Sends a message. A client for which more than 1 MiB waits already is dropped. What it returns settles
@@ -227,10 +226,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       if (this.#buffered <= HIGH_WATER) return;
     }
     const taken = this.#written.then(() => {
-      if (!this.#isClosing) return;
-      throw this.#closed instanceof WebSocketError
-        ? this.#closed
-        : new WebSocketError(1000, "It is closing");
+      if (this.#isClosing) throw this.#failure ?? new WebSocketError(1000, "It is closing");
     });
     taken.catch(() => {});
     return taken;
@@ -265,7 +261,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
 
   /** The next message, if all of it was read. */
   #parse(): Message | undefined {
-    for (let frame; this.#closed === undefined && (frame = this.#frame()) !== undefined;) {
+    for (let frame; !this.#hasEnded && (frame = this.#frame()) !== undefined;) {
       const { first, payload } = frame, opcode = first & 15, isLast = first >= FIN;
       if (opcode >= CLOSE) this.#control(opcode, payload);
       else {
@@ -309,7 +305,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
     must(isEmpty || isCloseCode(code), "Malformed Close");
     const reason = textOf(payload.subarray(2));
     this.#sendClose(payload);
-    this.#finish({ code, reason, wasClean: true });
+    this.#finish(code, reason);
   }
   /** All fragments, with the one at hand. A text fails as soon as one can't be UTF-8. */
   #append(payload: Buffer, kind: number, isLast: boolean): Buffer {
@@ -395,14 +391,14 @@ class WebSocketConnection implements AsyncIterable<Message> {
     if (this.#silence === 2 && !this.#isClosing) this.#put(FIN | PING, "");
   }
   #drop(why: string): void {
-    this.#finish(new WebSocketError(1006, why));
+    this.#finish(1006, why, new WebSocketError(1006, why));
     this.#connection.close();
   }
-  #finish(how: Closed): void {
-    if (this.#closed !== undefined) return;
-    this.#isClosing = true;
-    this.#closed = how;
-    this.#ended.resolve(how);
+  #finish(code: number, reason: string, failure?: WebSocketError): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = this.#isClosing = true;
+    this.#failure = failure;
+    this.#ended.resolve({ code, reason, wasClean: failure === undefined });
   }
 }
 export type { WebSocketConnection };
