@@ -66,41 +66,36 @@ export function webSocket(
   const field = (name: string) => request.headers.get(name) ?? "";
   const list = (name: string) => field(name).split(",").map((item) => item.trim()).filter(Boolean);
   const has = (name: string, token: string) => list(name).some((it) => it.toLowerCase() === token);
-  const isOwn = (origin: string) => URL.parse(origin)?.host === new URL(request.url).host;
+  const refuse = (status: number, body: string, headers = {}) => ({ status, headers, body });
   const key = field("sec-websocket-key"), origin = request.headers.get("origin");
   const offered = list("sec-websocket-protocol"), extensions = list("sec-websocket-extensions");
   const isWanted = has("connection", "upgrade") && has("upgrade", "websocket") &&
     field("sec-websocket-version") === "13";
   const isWellFormed = KEY.test(key) && offered.every((it) => PROTOCOL.test(it)) &&
     new Set(offered).size === offered.length && extensions.every((it) => EXTENSION.test(it));
+  const isOwn = (origin: string) => URL.parse(origin)?.host === new URL(request.url).host;
   const isAllowed = origin === null || (options.allowOrigin ?? isOwn)(origin);
   const wanted = { "Upgrade": "websocket", "Sec-WebSocket-Version": "13" }; // §4.4
-  const checks: [isMet: boolean, status: number, why: string, headers?: HttpResponse["headers"]][] =
-    [
-      [request.method === "GET", 405, "A WebSocket needs GET\n", { Allow: "GET" }],
-      [isWanted, 426, "Here is a WebSocket, version 13\n", wanted],
-      [isWellFormed, 400, "Malformed Sec-WebSocket-Key, -Protocol or -Extensions\n"],
-      [isAllowed, 403, "Not for pages of this origin\n"],
-    ];
-  for (const [isMet, status, body, headers = {}] of checks) {
-    if (!isMet) return { status, headers, body };
-  }
-  const protocol = options.protocols?.find((it) => offered.includes(it));
+  if (request.method !== "GET") return refuse(405, "A WebSocket needs GET\n", { Allow: "GET" });
+  if (!isWanted) return refuse(426, "Here is a WebSocket, version 13\n", wanted);
+  if (!isWellFormed) return refuse(400, "Malformed Sec-WebSocket-Key, -Protocol or -Extensions\n");
+  if (!isAllowed) return refuse(403, "Not for pages of this origin\n");
+
+  const protocol = options.protocols?.find((it) => offered.includes(it)) ?? "";
   const bits = options.compressFrom === undefined ? 0 : acceptDeflate(extensions);
   const agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
   const window = bits < 15 ? `; server_max_window_bits=${bits}` : "";
   const headers = {
     "Upgrade": "websocket",
     "Sec-WebSocket-Accept": createHash("sha1").update(key + GUID).digest("base64"),
-    ...(protocol !== undefined && { "Sec-WebSocket-Protocol": protocol }),
+    ...(protocol !== "" && { "Sec-WebSocket-Protocol": protocol }),
     ...(bits > 0 && { "Sec-WebSocket-Extensions": agreed + window }),
   };
-  const upgrade = (connection: Connection) =>
-    new WebSocketConnection(connection, options, protocol ?? "", bits).run(
-      session,
-      request.stopping,
-    );
-  return { headers, upgrade };
+  return {
+    headers,
+    upgrade: (connection) =>
+      new WebSocketConnection(connection, options, protocol, bits).run(session, request.stopping),
+  };
 }
 
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; // §1.3
@@ -259,44 +254,45 @@ class WebSocketConnection implements AsyncIterable<Message> {
     }
   }
 
-  /** The next message, if all of it was read. */
+  /** The next message, if all of it was read. Of a frame (§5.2) of which more is to come, the header is
+   * judged already. */
   #parse(): Message | undefined {
-    for (let frame; !this.#hasEnded && (frame = this.#frame()) !== undefined;) {
-      const { first, payload } = frame, opcode = first & 15, isLast = first >= FIN;
-      if (opcode >= CLOSE) this.#control(opcode, payload);
-      else {
-        const kind = this.#first || first, isWhole = isLast && this.#first === 0;
-        const content = isWhole ? payload : this.#append(payload, kind, isLast);
-        this.#first = isLast ? 0 : kind;
-        if (isLast && !this.#isClosing) return this.#message(kind, content);
+    const input = this.#input;
+    while (!this.#hasEnded) {
+      const at = this.#start, there = this.#end - at;
+      if (there < 2) return undefined;
+      const first = input[at]!, second = input[at + 1]!, opcode = first & 15, isLast = first >= FIN;
+      const isControl = opcode >= CLOSE, isStart = opcode === TEXT || opcode === BINARY;
+      const allowed = isStart && this.#windowBits > 0 ? RSV1 : 0;
+      let length = second & 127;
+      must((first & 0x70 & ~allowed) === 0, "A reserved bit is set");
+      must(opcode <= PONG && (opcode & 7) <= BINARY, "Unknown opcode");
+      must(second >= 128, "A frame is not masked");
+      must(!isControl || isLast && length < 126, "A control frame is long or fragmented");
+      must(isControl || isStart === (this.#first === 0), "A fragment is missing, or out of place");
+      const header = length < 126 ? 6 : length === 126 ? 8 : 14;
+      if (there < header) return undefined;
+      if (header === 8) length = input.readUInt16BE(at + 2);
+      if (header === 14) length = Number(input.readBigInt64BE(at + 2));
+      const isMinimal = header === 6 || length > (header === 8 ? 125 : 65535);
+      must(isMinimal, "A length is negative, or not minimal");
+      must(isControl || this.#size + length <= this.#maxMessageSize, LARGE, 1009);
+      if (there < header + length) return undefined;
+      this.#start += header + length;
+      const payload = input.subarray(at + header, this.#start);
+      unmask(payload, input.readInt32BE(at + header - 4));
+      if (isControl) {
+        this.#control(opcode, payload);
+        continue;
       }
+      const kind = this.#first || first, isAlone = isLast && isStart;
+      const content = isAlone ? payload : this.#append(payload, kind, isLast);
+      this.#first = isLast ? 0 : kind;
+      if (!isLast || this.#isClosing) continue;
+      const bytes = (kind & RSV1) === 0 ? content : inflate(content, this.#maxMessageSize);
+      return (kind & 15) === TEXT ? textOf(bytes) : new Uint8Array(bytes);
     }
     return undefined;
-  }
-  /** The next frame (§5.2), if all of it was read; its header is judged before. */
-  #frame(): { first: number; payload: Buffer } | undefined {
-    const input = this.#input, at = this.#start, there = this.#end - at;
-    if (there < 2) return undefined;
-    const first = input[at]!, second = input[at + 1]!, opcode = first & 15;
-    const isControl = opcode >= CLOSE, isStart = opcode === TEXT || opcode === BINARY;
-    const allowed = isStart && this.#windowBits > 0 ? RSV1 : 0;
-    let length = second & 127;
-    must((first & 0x70 & ~allowed) === 0, "A reserved bit is set");
-    must(opcode <= PONG && (opcode & 7) <= BINARY, "Unknown opcode");
-    must(second >= 128, "A frame is not masked");
-    must(!isControl || first >= FIN && length < 126, "A control frame is long or fragmented");
-    must(isControl || isStart === (this.#first === 0), "A fragment is missing, or out of place");
-    const header = length < 126 ? 6 : length === 126 ? 8 : 14, from = at + header;
-    if (there < header) return undefined;
-    if (header === 8) length = input.readUInt16BE(at + 2);
-    if (header === 14) length = Number(input.readBigInt64BE(at + 2));
-    const isMinimal = header === 6 || length > (header === 8 ? 125 : 65535);
-    must(isMinimal, "A length is negative, or not minimal");
-    must(isControl || this.#size + length <= this.#maxMessageSize, LARGE, 1009);
-    if (there < header + length) return undefined;
-    const payload = input.subarray(from, this.#start = from + length);
-    unmask(payload, input.readInt32BE(from - 4));
-    return { first, payload };
   }
   #control(opcode: number, payload: Buffer): void {
     if (opcode === PING && !this.#isClosing) this.#put(FIN | PONG, payload);
@@ -307,35 +303,31 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#sendClose(payload);
     this.#finish(code, reason);
   }
-  /** All fragments, with the one at hand. A text fails as soon as one can't be UTF-8. */
+  /** The fragments up to this one. A text fails as soon as it can't be UTF-8. */
   #append(payload: Buffer, kind: number, isLast: boolean): Buffer {
     try {
       if ((kind & (RSV1 | TEXT)) === TEXT) this.#decoder.decode(payload, { stream: !isLast });
     } catch {
       must(false, NO_TEXT, 1007);
     }
-    this.#input.set(payload, this.#size);
     const size = this.#size + payload.length;
+    this.#input.set(payload, this.#size);
     this.#size = isLast ? 0 : size;
     return this.#input.subarray(0, size);
-  }
-  #message(kind: number, content: Buffer): Message {
-    const bytes = (kind & RSV1) === 0 ? content : inflate(content, this.#maxMessageSize);
-    return (kind & 15) === TEXT ? textOf(bytes) : new Uint8Array(bytes);
   }
   /** Where to read on. Whatever a frame announces, the buffer grows only when it is full. */
   #space(): Buffer {
     const used = this.#size + this.#end - this.#start, { length } = this.#input;
-    const size = used === 0 ? INPUT_SIZE : used < length ? length : Math.max(65536, 2 * length);
-    const input = size === length ? this.#input : Buffer.allocUnsafeSlow(size);
-    if (used > 0) {
-      input.set(this.#input.subarray(0, this.#size));
-      input.set(this.#input.subarray(this.#start, this.#end), this.#size);
-    }
-    this.#input = input;
+    if (this.#start > this.#size) this.#input.copyWithin(this.#size, this.#start, this.#end);
     this.#start = this.#size;
     this.#end = used;
-    return used === 0 ? input : input.subarray(used);
+    const size = used === 0 ? INPUT_SIZE : used < length ? length : Math.max(65536, 2 * length);
+    if (size !== length) {
+      const input = Buffer.allocUnsafeSlow(size);
+      input.set(this.#input.subarray(0, used));
+      this.#input = input;
+    }
+    return used === 0 ? this.#input : this.#input.subarray(used);
   }
 
   /** Lets a frame wait to be written: answers to messages that came together leave together. */
@@ -430,12 +422,11 @@ function inflate(bytes: Buffer, maxOutputLength: number): Buffer {
   try {
     const options = { ...FLUSHED, maxOutputLength, info: true };
     const { buffer, engine } = inflateRawSync(Buffer.concat([bytes, TAIL]), options) as Inflated;
-    must(engine.bytesWritten >= bytes.length - 1, "Content behind the last block", 1007); // §7.2.3.4
-    return buffer;
+    if (engine.bytesWritten >= bytes.length - 1) return buffer; // else there is more behind the last block
   } catch (error) {
-    const isLarge = (error as { code?: unknown }).code === "ERR_BUFFER_TOO_LARGE";
-    throw new WebSocketError(isLarge ? 1009 : 1007, isLarge ? LARGE : "Malformed DEFLATE");
+    must((error as { code?: unknown }).code !== "ERR_BUFFER_TOO_LARGE", LARGE, 1009);
   }
+  throw new WebSocketError(1007, "Malformed DEFLATE");
 }
 /** What zlib's functions return with `info`, of which their types don't know. */
 type Inflated = { buffer: Buffer; engine: { bytesWritten: number } } & Buffer;
