@@ -121,14 +121,15 @@ function acceptDeflate(extensions: string[]): number {
 
 /** Of a frame's first byte (RFC 6455 §5.2): opcodes, and bits. */
 const TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10, RSV1 = 64, FIN = 128;
-/** Bytes of a buffer for short messages, those that may wait before `send` does, and before it is an end. */
+/** Bytes to read short messages into, those that may wait before `send` does, and before a client is dropped. */
 const INPUT_SIZE = 4096, HIGH_WATER = 65536, MAX_BUFFERED = 1048576;
 /** What a flushed message ends with, and is sent without (RFC 7692 §7.2.1). */
 const TAIL = Buffer.of(0, 0, 255, 255), FLUSHED = { finishFlush: constants.Z_SYNC_FLUSH };
 const LARGE = "The message is too large", NO_TEXT = "A text is not UTF-8";
 
 /** The server's end of a WebSocket. Iterated, it gives messages until both sides have said Close; it throws
- * a {@linkcode WebSocketError}, which a session may let pass, if it ends in any other way. */
+ * a {@linkcode WebSocketError}, which a session may let pass, if it ends in any other way. Bytes become
+ * messages in `#parse`, messages become bytes in `#put`; `#finish` is the end. */
 class WebSocketConnection implements AsyncIterable<Message> {
   /** The subprotocol that was chosen, or "". */
   readonly protocol: string;
@@ -139,7 +140,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #hasEnded = false;
   #failure: WebSocketError | undefined;
   readonly #connection: Connection;
-  readonly #options: WebSocketOptions;
+  readonly #timer: ReturnType<typeof setInterval>;
   readonly #maxMessageSize: number;
   readonly #windowBits: number;
   readonly #compressFrom: number;
@@ -164,7 +165,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
   constructor(connection: Connection, options: WebSocketOptions, protocol: string, bits: number) {
     this.protocol = protocol;
     this.#connection = connection;
-    this.#options = options;
+    this.#timer = setInterval(() => this.#tick(), (options.idleTimeout ?? 30) * 250);
     this.#maxMessageSize = options.maxMessageSize ?? 1048576;
     this.#windowBits = bits;
     this.#compressFrom = bits === 0 ? Infinity : options.compressFrom ?? Infinity;
@@ -215,8 +216,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
     if (this.#buffered > MAX_BUFFERED) this.#drop("The client does not read");
     if (!this.#isClosing) {
       const first = FIN | (typeof message === "string" ? TEXT : BINARY);
-      const isShort = Buffer.byteLength(message) < this.#compressFrom;
-      if (isShort) this.#put(first, message);
+      if (Buffer.byteLength(message) < this.#compressFrom) this.#put(first, message);
       else this.#put(first | RSV1, deflate(message, this.#windowBits));
       if (this.#buffered <= HIGH_WATER) return;
     }
@@ -237,7 +237,6 @@ class WebSocketConnection implements AsyncIterable<Message> {
   /** @ignore */
   async run(session: (socket: this) => void | Promise<void>, stopping: AbortSignal): Promise<void> {
     const stop = () => this.close(1001, "The server stops");
-    const timer = setInterval(() => this.#tick(), (this.#options.idleTimeout ?? 30) * 250);
     stopping.addEventListener("abort", stop);
     if (stopping.aborted) stop();
     try {
@@ -250,7 +249,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       await (this.#isReading ? this.closed : this.next().catch(() => {})); // the client's Close
       await this.#written;
       stopping.removeEventListener("abort", stop);
-      clearInterval(timer);
+      clearInterval(this.#timer);
     }
   }
 
