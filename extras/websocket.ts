@@ -147,6 +147,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
 
   // The input begins with the fragments of a message. What was read and not yet parsed is behind them.
   #input = Buffer.allocUnsafeSlow(INPUT_SIZE);
+  #view = new DataView(this.#input.buffer);
   #size = 0; // of the fragments
   #first = 0; // the first byte of the first of them; 0 if there is none
   #start = 0;
@@ -256,7 +257,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
   /** The next message, if all of it was read. Of a frame (§5.2) of which more is to come, the header is
    * judged already. */
   #parse(): Message | undefined {
-    const input = this.#input;
+    const input = this.#input, view = this.#view;
     while (!this.#hasEnded) {
       const at = this.#start, there = this.#end - at;
       if (there < 2) return undefined;
@@ -271,15 +272,15 @@ class WebSocketConnection implements AsyncIterable<Message> {
       must(isControl || isStart === (this.#first === 0), "A fragment is missing, or out of place");
       const header = length < 126 ? 6 : length === 126 ? 8 : 14;
       if (there < header) return undefined;
-      if (header === 8) length = input.readUInt16BE(at + 2);
-      if (header === 14) length = Number(input.readBigInt64BE(at + 2));
+      if (header === 8) length = view.getUint16(at + 2);
+      if (header === 14) length = Number(view.getBigInt64(at + 2));
       const isMinimal = header === 6 || length > (header === 8 ? 125 : 65535);
       must(isMinimal, "A length is negative, or not minimal");
       must(isControl || this.#size + length <= this.#maxMessageSize, LARGE, 1009);
       if (there < header + length) return undefined;
-      this.#start += header + length;
-      const payload = input.subarray(at + header, this.#start);
-      unmask(payload, input.readInt32BE(at + header - 4));
+      const from = at + header, to = this.#start = from + length;
+      unmask(view, from, to);
+      const payload = input.subarray(from, to);
       if (isControl) {
         this.#control(opcode, payload);
         continue;
@@ -317,7 +318,8 @@ class WebSocketConnection implements AsyncIterable<Message> {
   /** Where to read on. Whatever a frame announces, the buffer grows only when it is full. */
   #space(): Buffer {
     const used = this.#size + this.#end - this.#start, { length } = this.#input;
-    if (this.#start > this.#size) this.#input.copyWithin(this.#size, this.#start, this.#end);
+    const isApart = this.#size < this.#start && this.#start < this.#end;
+    if (isApart) this.#input.copyWithin(this.#size, this.#start, this.#end);
     this.#start = this.#size;
     this.#end = used;
     const size = used === 0 ? INPUT_SIZE : used < length ? length : Math.max(65536, 2 * length);
@@ -325,6 +327,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       const input = Buffer.allocUnsafeSlow(size);
       input.set(this.#input.subarray(0, used));
       this.#input = input;
+      this.#view = new DataView(input.buffer);
     }
     return used === 0 ? this.#input : this.#input.subarray(used);
   }
@@ -347,6 +350,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #flush(): void {
     if (!this.#isWriting && this.#queue.length > 0) this.#written = this.#write();
   }
+  /** Writes what waits, all of it at once. What is sent meanwhile waits for the next write. */
   async #write(): Promise<void> {
     this.#isWriting = true;
     try {
@@ -403,12 +407,14 @@ function isCloseCode(code: number): boolean {
   return code >= 1000 && code <= 1014 && (code < 1004 || code > 1006) ||
     code >= 3000 && code < 5000;
 }
-/** Unmasks in place (§5.3), by words. */
-function unmask(bytes: Buffer, mask: number): void {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  let at = 0;
-  for (; at + 4 <= bytes.length; at += 4) view.setInt32(at, view.getInt32(at) ^ mask);
-  for (; at < bytes.length; at++) bytes[at]! ^= mask >>> 24 - at % 4 * 8;
+/** Unmasks in place (§5.3), by words. The mask is what comes before. */
+function unmask(view: DataView, from: number, to: number): void {
+  const mask = view.getInt32(from - 4);
+  let at = from;
+  for (; at + 4 <= to; at += 4) view.setInt32(at, view.getInt32(at) ^ mask);
+  for (let i = from - 4; at < to; at++, i++) {
+    view.setUint8(at, view.getUint8(at) ^ view.getUint8(i));
+  }
 }
 function textOf(bytes: Buffer): string {
   must(isUtf8(bytes), NO_TEXT, 1007);
