@@ -11,7 +11,7 @@ export interface Workload {
   name: string;
   title: string;
   /** Which application the servers run. */
-  app: "book" | "bodies" | "files";
+  app: "book" | "bodies" | "files" | "hello" | "frozen";
   connections: number;
   /** Exactly what is sent, as often as it fits into the time. */
   request: Uint8Array;
@@ -70,6 +70,11 @@ function file(name: keyof typeof FILES, title: string, connections: number) {
   return workload(name, title, get(`/${name}`), { app: "files", connections, answer });
 }
 
+/** No application at all: what the server itself costs. */
+function hello(app: "hello" | "frozen", title: string) {
+  return workload(app, title, get("/"), { app, answer: { headers: {}, body: "Hello\n" } });
+}
+
 /** A POST of a JSON object that is so many bytes long, and how it comes back. */
 function json(name: string, title: string, size: number) {
   const object = { title: "Emma", author: "Jane Austen", chapters: [] as string[], rest: "" };
@@ -90,6 +95,8 @@ const IDLE = 8000;
 export const WORKLOADS: Workload[] = [
   workload("log", "GET with the access log on", get("/book"), { log: true }),
   workload("told", "GET with onExchange in use", get("/book"), { told: true }),
+  hello("hello", "GET of a bare hello"),
+  hello("frozen", "GET of a bare hello, which here is frozen"),
   workload("get", "GET, 64 connections", get("/book")),
   workload("get512", "GET, 512 connections", get("/book"), { connections: 512 }),
   workload("browser", "GET with a browser's header fields", get("/book", BROWSER)),
@@ -141,7 +148,8 @@ const ALL = WORKLOADS.map(({ name }) => name);
 const GETS = ["get", "get512", "browser"];
 const SIMPLE = [...GETS, "close", "pipeline", "idle", "start"];
 const RIVALS = ALL.filter((name) => name !== "log" && name !== "told");
-const OTHERS = RIVALS.filter((name) => !(name in FILES));
+const BARE = ["hello", "frozen"];
+const OTHERS = RIVALS.filter((name) => !(name in FILES) && !BARE.includes(name));
 
 /** How a checkout of this project starts its server, with its limits as wide as the others' are. */
 export function commandOf(
@@ -267,6 +275,8 @@ function target(
 }
 const MICROSECONDS = "CPU time a request";
 export const TARGETS: Target[] = [
+  target(`${MICROSECONDS}: GET of a bare hello`, "hello", 1.05, 0.90),
+  target(`${MICROSECONDS}: GET of a bare hello, frozen`, "frozen", 1.02, 0.85),
   target(`${MICROSECONDS}: GET, 64 connections`, "get", 0.92, 0.70),
   target(`${MICROSECONDS}: GET, 512 connections`, "get512", 1.00, 1.00),
   target(`${MICROSECONDS}: GET with a browser's header fields`, "browser", 1.00, 0.80),

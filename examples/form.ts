@@ -50,7 +50,8 @@ async function answer(request: HttpRequest): Promise<HttpResponse> {
 
 await serve(answer, {
   port: Number(process.argv[2] ?? 8080),
-  // A form is held in memory as a whole; one without a file could be all fields.
+  // A form is held in memory as a whole, and taken apart in one go: on Deno, 60,000 tiny parts in 4 MB
+  // take 3 s, for which all others wait. One without a file could be all fields.
   limits: ({ headers }) =>
     /^multipart\//i.test(headers.get("content-type") ?? "")
       ? { maxBodySize: 5 * MIB, requestTimeout: 300 }

@@ -26,7 +26,7 @@ export interface FilesOptions {
   /** The path that the folder has for clients, such as `"/static"`; what lies elsewhere is not found.
    * Default `""`: the folder is the whole site. */
   prefix?: string | undefined;
-  /** Media types by extension, such as `{ ".geojson": "application/geo+json" }`, in addition to those
+  /** Media types by extension in lower case, as `{ ".geojson": "application/geo+json" }`, in addition to those
    * that are known, or in place of them. What has none is `application/octet-stream`. */
   types?: Record<string, string> | undefined;
   /** What `Cache-Control` says of a file, for `"/assets/app.js"` or `"/index.html"`: its path within the
@@ -46,8 +46,10 @@ const SUFFIXES: Record<Coding, string> = { br: ".br", gzip: ".gz", zstd: ".zst" 
 const PIECE = 131072;
 /** Neither waits for somebody to write into a pipe, nor follows a link that was not there before. */
 const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
-/** Why a file is as good as not there: one that may not be read is not told of (9110 §15.5.4). */
-const MISSING = /^(ENOENT|ENOTDIR|ELOOP|ENAMETOOLONG|EACCES|EPERM|ENXIO)$/;
+/** Why a file is as good as not there: one that may not be read is not told of (9110 §15.5.4). The last
+ * two are Deno's, which lets no link lead outside, or to a name that is not UTF-8. */
+const MISSING = /^(ENOENT|ENOTDIR|ELOOP|ENAMETOOLONG|EACCES|EPERM|ENXIO|NotCapable|InvalidData)$/;
+const PREFIX = /^(\/[\w.~!$&'()*+,;=:@-]+)*$/;
 const CONDITIONS = ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
 
 /** Extensions, each with its subtype where that has another name, as IANA has them. */
@@ -72,6 +74,7 @@ const MALFORMED = refusal("400 Bad Request");
 const NOT_FOUND = refusal("404 Not Found");
 const NOT_ALLOWED = refusal("405 Method Not Allowed", { Allow: "GET, HEAD" });
 const UNAVAILABLE = refusal("503 Service Unavailable");
+const VAIN = "416 Range Not Satisfiable";
 function refusal(body: string, headers: Record<string, string> = {}): HttpResponse {
   return Object.freeze({ status: parseInt(body), headers: Object.freeze(headers), body });
 }
@@ -84,9 +87,10 @@ function refusal(body: string, headers: Record<string, string> = {}): HttpRespon
  * trusted not to exchange folders for links at that very moment.
  *
  * `ETag` and `Last-Modified` come from a file's size and time, so `server.ts` answers 304 and 412, for
- * which nothing is read. A range gets 206 or 416, several ranges the whole, as 9110 §14.2 allows. A file
- * that gets shorter while it is sent, or is another by then, breaks the connection off.
- *
+ * which nothing is read. A range gets 206 or 416, several ranges the whole, as 9110 §14.2 allows.
+ * Replace a file by renaming another to its name: what is written into it while it is sent is sent. One
+ * that gets shorter meanwhile, or was replaced before its first piece was read, breaks the answer off, as
+ * does a large one for which no descriptor is left by then.
  * What a client asks in vain is an answer too, never thrown: 400, 404, 405, 416, and 503 while there are
  * no descriptors left. So `const found = site(request)` and `found.status === 404` lead on to the next
  * handler. No descriptor is held from the answer to its first piece, so an answer may be dropped.
@@ -98,9 +102,7 @@ export function files(
 ): (request: HttpRequest) => HttpResponse {
   const { prefix = "", types = {}, cacheControl, precompressed = [] } = options;
   const known = new Map([...TYPES, ...Object.entries(types)]);
-  if (!/^(\/[^/?#]+)*$/.test(prefix)) {
-    throw new RangeError("prefix must begin with a slash, and end without one");
-  }
+  if (!PREFIX.test(prefix)) throw new RangeError("prefix must be as /a/b, and need no encoding");
   const folder = folderOf(root);
   return (request) => {
     const { method, headers } = request;
@@ -114,7 +116,7 @@ export function files(
     const found = open(folder, path);
     if (!(found instanceof OpenFile)) return found;
     using original = found;
-    if (original.isFolder) { // Without the slash, a page's links would lead elsewhere.
+    if (original.isFolder && !sent.endsWith("/")) { // Else a page's links would lead elsewhere.
       const query = /\?.*/.exec(request.target)?.[0] ?? "";
       return { status: 308, headers: { Location: `./${sent.split("/").pop()}/${query}` } };
     }
@@ -142,16 +144,16 @@ export function files(
     const ifRange = headers.get("if-range");
     const isSame = ifRange === null || ifRange === etag ||
       ifRange === modified && time < Date.now() - 1000;
-    const range = method === "GET" && isSame ? rangeOf(headers.get("range"), size) : undefined;
-    const [from, to] = range ?? [0, size];
-    if (from >= to && range) {
-      return refusal("416 Range Not Satisfiable", { "Content-Range": `bytes */${size}` });
-    }
+    const isConditional = CONDITIONS.some((name) => headers.has(name)); // Those come first (9110 §14.2).
+    const asked = method === "GET" && isSame ? rangeOf(headers.get("range"), size) : undefined;
+    const isVain = asked !== undefined && asked[0] >= asked[1];
+    if (isVain && !isConditional) return refusal(VAIN, { "Content-Range": `bytes */${size}` });
+    const range = isVain ? undefined : asked, [from, to] = range ?? [0, size];
     if (range) fields["Content-Range"] = `bytes ${from}-${to - 1}/${size}`;
 
     const answer = { status: range ? 206 : 200, headers: fields };
     const length = to - from;
-    if (method === "HEAD" || length > PIECE || CONDITIONS.some((name) => headers.has(name))) {
+    if (method === "HEAD" || length > PIECE || isConditional) {
       fields["Content-Length"] = `${length}`;
       return { ...answer, body: file.pieces(from, to) };
     }
@@ -167,9 +169,7 @@ function folderOf(root: string): string {
     closeSync(openSync(folder, OPEN_FLAGS | constants.O_DIRECTORY));
     return folder;
   } catch (error) {
-    const { name, message } = error as Error;
-    const why = name === "NotCapable" ? `run it with --allow-read=${root}` : message;
-    throw new Error(`The files of ${root} can't be served: ${why}`, { cause: error });
+    throw new Error(`Can't serve files of ${root}: ${(error as Error).message}`, { cause: error });
   }
 }
 
@@ -280,7 +280,7 @@ function open(folder: string, path: string, coding?: Coding): OpenFile | HttpRes
   } catch (error) {
     const { name, code = "" } = error as Error & { code?: string };
     if (/^(EMFILE|ENFILE)$/.test(code)) return UNAVAILABLE; // There are no descriptors left.
-    if (MISSING.test(code) || name === "NotCapable") return NOT_FOUND; // Deno lets no link lead outside.
+    if (MISSING.test(code || name)) return NOT_FOUND;
     throw error;
   }
 }

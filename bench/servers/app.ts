@@ -1,7 +1,7 @@
 /**
  * The application of handlers.ts written for Fetch, for the servers that this one is compared with:
  * the same routes, header fields and checks. With `bodies` on the command line, an application that
- * sends and counts megabytes. With the files of a certificate and its key after that, over TLS.
+ * sends and counts megabytes; with `hello` or `frozen`, one that says hello. With the files of a certificate and its key after that, over TLS.
  */
 
 import { createHash } from "node:crypto";
@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import process from "node:process";
 
 export const port = Number(process.argv[2]);
-const bodies = process.argv[3] === "bodies";
+const app = process.argv[3];
 /** For a server that is to speak TLS: the certificate and its key, as PEM texts. */
 export function tls(): { cert: string; key: string } | undefined {
   const [cert, key] = process.argv.slice(4).map((file) => readFileSync(file, "utf8"));
@@ -43,7 +43,11 @@ export const headers = {
 export const big = new Uint8Array(2 ** 20).fill(120);
 
 /** What `Deno.serve` and `Bun.serve` call. */
-export const fetch = bodies ? bodiesApplication : application;
+export const fetch = app === "bodies"
+  ? bodiesApplication
+  : app === "hello" || app === "frozen"
+  ? () => new Response("Hello\n")
+  : application;
 
 function application(request: Request): Response | Promise<Response> {
   switch (request.method) {
