@@ -122,8 +122,8 @@ async function post(request: HttpRequest): Promise<HttpResponse> {
 
 /** `application/json`, or any type that is JSON underneath (RFC 6839 §3.1). */
 function isJson(type: string): boolean {
-  const [essence = ""] = type.toLowerCase().split(";");
-  return essence.trim() === "application/json" || essence.trim().endsWith("+json");
+  const [essence = ""] = type.split(";");
+  return /^(application\/json|[!#-'*+.^-`|~\w-]+\/[!#-'*+.^-`|~\w-]+\+json)$/i.test(essence.trim());
 }
 
 function parseObject(bytes: Uint8Array): object {
@@ -191,10 +191,12 @@ const [OFFER, NO_OFFER] = [undefined, NOT_HERE].map((refusal) =>
 ) as [HttpResponse, HttpResponse];
 const TOO_MANY = fixed(503, TEXT, "503 Service Unavailable: Too many labs", { "Retry-After": "2" });
 
-/** Whether a client is on this machine. A proxy is, whoever it speaks for: most add such a field. */
-function isLocal({ remoteAddress, headers }: HttpRequest): boolean {
+/** Whether a client is on this machine, and means it: a name of somebody else's may lead here, too (DNS
+ * rebinding). A proxy is here, whoever it speaks for: most add such a field. */
+function isLocal({ remoteAddress, url, headers }: HttpRequest): boolean {
   return /^((::ffff:)?127\..*|::1|)$/.test(remoteAddress) &&
-    !["Forwarded", "Via", "X-Forwarded-For", "X-Real-IP"].some((name) => headers.has(name));
+    /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname) &&
+    !Array.from(headers).some(([name]) => /^(forwarded|via|x-real-ip|x-forwarded-.*)$/.test(name));
 }
 
 /** GET tells whether there is a lab for this client; POST takes a plan, and tells what happens as it
@@ -211,7 +213,10 @@ async function lab(request: HttpRequest): Promise<HttpResponse> {
   if (Lab.running === MAX_LABS) return TOO_MANY;
   const { events, stop } = new Lab(plan);
   // A client that has only ended its side looks the same as one that left; so both end their lab.
-  for (const end of [request.signal, request.stopping]) end.addEventListener("abort", stop);
+  for (const end of [request.signal, request.stopping]) {
+    if (end.aborted) void stop(); // It tells of it no more.
+    else end.addEventListener("abort", stop);
+  }
   return { headers: { "Content-Type": "application/x-ndjson", ...NOSNIFF }, body: events };
 }
 

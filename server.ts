@@ -3600,7 +3600,7 @@ function fetchBody(response: Response): HttpResponse["body"] {
 }
 /** Whoever returns an object without a body may have meant the object itself. @throws {ResponseError} */
 function checkKeys(response: object): void {
-  const stray = Object.keys(response).find((key) => !/^(status|headers|body)$/.test(key));
+  const stray = Object.keys(response).find((key) => !/^(status|headers|body|upgrade)$/.test(key));
   if (stray === undefined) return;
   throw new ResponseError(`A response has no '${stray}': for JSON, return Response.json(...)`);
 }

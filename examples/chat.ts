@@ -44,7 +44,7 @@ const server = serve((request): HttpResponse => {
     return { headers: { "Content-Type": "text/html; charset=utf-8" }, body: PAGE };
   }
   const name = request.query.get("name") ?? "somebody";
-  const options = { maxMessageSize: 4096, maxBufferedSize: 65536, compressFrom: 512 };
+  const options = { maxMessageSize: 4096, compressFrom: 512 };
   return webSocket(request, (socket) => chat(socket, name), options);
 }, { port, log: console });
 await server.finished;

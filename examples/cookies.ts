@@ -8,7 +8,8 @@ import { type HttpRequest, type HttpResponse, serve } from "../server.ts";
 
 /** Secrets, each from `openssl rand -base64 32`. The first one signs, and all of them are good: a new one
  * goes in front, and an old one can go once all that it has signed has expired. */
-const keys = (process.argv[3] ?? "a key that is not for use").split(",");
+const keys = (process.argv[3] ?? "only for trying it out: not a secret").split(",");
+if (keys.some((key) => key.length < 32)) throw new Error("A key has 32 characters or more");
 const MAX_AGE = 7 * 24 * 3600; // seconds
 
 /** Of the name, too, or a value could be moved to another cookie; and of the time when it expires, since
@@ -53,7 +54,8 @@ const server = serve((request): HttpResponse => {
     case "/logout":
       return { status: 303, headers: { "Set-Cookie": setCookie("", 0), Location: "/" } };
   }
-  if (user === undefined) return { status: 401, body: "Who are you?\n" };
+  // 401 is for the Authorization field alone (9110 §15.5.2).
+  if (user === undefined) return { status: 403, body: "Who are you?\n" };
   return { headers: { "Cache-Control": "private" }, body: `Hello, ${user}\n` };
 }, { port: Number(process.argv[2] ?? 8080), log: console });
 await server.finished;

@@ -10,9 +10,14 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import * as zlib from "node:zlib";
-import { type Handler, HttpError, HttpHeaders, type HttpRequest } from "../server.ts";
+import {
+  type Handler,
+  HttpError,
+  HttpHeaders,
+  type HttpRequest,
+  type HttpResponse,
+} from "../server.ts";
 
 /** What can be set for {@linkcode decompress}. */
 export interface DecompressOptions {
@@ -25,8 +30,9 @@ export interface DecompressOptions {
 const MAX_CODINGS = 2;
 /** Bytes that are given to a decoder at a time, so that it does not keep others waiting. */
 const PIECE = 16384;
-/** Frames of zstd in a piece: at the end of one, Deno's decoder ends, and the next takes 0.1 ms to make. */
-const MAX_FRAMES = 32;
+/** Frames of zstd: so many, and one more for so many bytes. At the end of one, Deno's decoder ends, and the
+ * next takes 0.1 ms to make. Bun's goes on, and shows none. */
+const MAX_FRAMES = 32, FRAME_SIZE = 4096;
 /** RFC 9659: how far back zstd may look, as a power of two; by itself, a decoder would take 128 MiB. */
 const WINDOW = { params: { [zlib.constants.ZSTD_d_windowLogMax]: 23 } };
 const DECODERS = {
@@ -44,59 +50,106 @@ type Coding = keyof typeof DECODERS;
  *
  * Reading rejects with an `HttpError`, which answers so if left uncaught: 400 for content that is no such
  * coding, is cut short, or has something behind it; 413 for more than `maxSize`, as soon as that comes
- * out; and what the server itself finds. Another coding, or a third one, is answered with 415 and with
- * those that there are in `Accept-Encoding` (9110 §15.5.16), before any content is read.
+ * out, and on Deno for many small frames of zstd; and what the server itself finds. Another coding,
+ * or a third one, is answered with 415 and with those that there are in `Accept-Encoding` (9110
+ * §15.5.16), before any content is read.
+ *
+ * Content can be read until the handler has answered or, if it answers with a stream, until that ends.
  * @throws {RangeError} if `maxSize` is no size.
  */
 export function decompress(handler: Handler, options: DecompressOptions = {}): Handler {
   const { maxSize = 1048576 } = options;
   if (!(maxSize >= 0)) throw new RangeError("maxSize must be bytes from 0");
   return (request) => {
-    const codings = codingsOf(request.headers.get("content-encoding") ?? "");
+    const field = request.headers.get("content-encoding");
+    const body = field === null ? null : request.body;
+    if (field === null || body === null) return handler(request);
+    const codings = codingsOf(field);
     if (codings === undefined) {
       const headers = { "Accept-Encoding": Object.keys(DECODERS).join(", ") };
       return { status: 415, headers, body: "415 Unsupported Media Type: unknown content coding" };
     }
-    const { body } = request;
-    if (codings.length === 0 || body === null) return handler(request);
-    return handler(decodedRequest(request, decodedStream(body, codings, maxSize)));
+    if (codings.length === 0) return handler(request);
+    const reader = body.getReader();
+    let pieces: Pieces = piecesOf(() => reader.read());
+    for (const coding of codings.toReversed()) pieces = decode(pieces, coding, maxSize);
+    return answer(handler, request, pieces, reader);
   };
 }
 
 /** The codings in the order in which they were applied; undefined if one is not known. */
 function codingsOf(field: string): Coding[] | undefined {
-  const names = field.toLowerCase().split(",").map((name) =>
-    name.trim().replace(/^x-(?=gzip$)/, "")
-  )
+  const names = field.toLowerCase().split(",").map((name) => name.trim())
+    .map((name) => name === "x-gzip" ? "gzip" : name)
     .filter((name) => name !== "" && name !== "identity");
   const known = names.every((name) => Object.hasOwn(DECODERS, name));
   return known && names.length <= MAX_CODINGS ? names as Coding[] : undefined;
 }
 
-type Content = ReadableStream<Uint8Array<ArrayBuffer>>;
+type Bytes = Uint8Array<ArrayBuffer>;
+type Content = ReadableStream<Bytes>;
+type Pieces = AsyncGenerator<Uint8Array>;
+type Reader = Pick<ReadableStreamDefaultReader, "cancel">;
+type Streamed = Extract<HttpResponse["body"], ReadableStream | AsyncIterable<unknown>>;
+
+/** What a handler answers. A decoder that is left in the middle keeps its memory on Deno, so it is closed
+ * when nobody can have a use for it any more. */
+async function answer(handler: Handler, request: HttpRequest, pieces: Pieces, reader: Reader) {
+  let isDone = false, isOver = false, isStreaming = false;
+  const content: Content = new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await pieces.next();
+      if (isOver) throw new TypeError("The request was answered before its content was read");
+      isDone = done === true;
+      if (done) controller.close();
+      else controller.enqueue(new Uint8Array(value));
+    },
+    async cancel(reason) {
+      await reader.cancel(reason);
+      await pieces.return(undefined);
+    },
+  }, { highWaterMark: 0 });
+  const end = () => {
+    isOver = true;
+    pieces.return(undefined).catch(() => {});
+  };
+  try {
+    const response = await handler(decodedRequest(request, content));
+    if (isDone || !isStreamed(response.body)) return response;
+    const body = streamUntil(response.body, end);
+    isStreaming = true;
+    // One of `fetch` must stay what it is, or its Content-Encoding would be taken for true.
+    const own = { body: { value: body }, bodyUsed: { value: false } };
+    if ("bodyUsed" in response) return Object.defineProperties(response, own);
+    return { ...response, body };
+  } finally {
+    if (!isStreaming) end();
+  }
+}
+const isStreamed = (body: unknown): body is Streamed =>
+  typeof body === "object" && body !== null && Symbol.asyncIterator in body;
+
+/** The same stream, which tells when it is over. */
+function streamUntil(body: Streamed, end: () => void): ReadableStream {
+  const streams = ReadableStream as unknown as { from(body: Streamed): ReadableStream };
+  const reader = (body instanceof ReadableStream ? body : streams.from(body)).getReader();
+  reader.closed.then(end, end);
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await reader.read();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+}
 
 function decodedRequest(request: HttpRequest, body: Content): HttpRequest {
-  const lines = Array.from(request.headers, ([name, value]) => `${name}: ${value}\r\n`);
-  const kept = lines.filter((line) => !/^content-(encoding|length):/.test(line));
-  const headers = new HttpHeaders(kept.join(""));
-  let isUsed = false;
-  const bytes = async () => {
-    if (isUsed || body.locked) throw new TypeError("The request's content can be read only once");
-    isUsed = true;
-    const pieces: Uint8Array[] = [];
-    const reader = body.getReader();
-    for (let read; !(read = await reader.read()).done;) pieces.push(read.value);
-    return new Uint8Array(Buffer.concat(pieces));
-  };
-  const json = async () => parse(await bytes());
-  const own: Partial<HttpRequest> = {
-    headers,
-    body,
-    bytes,
-    json,
-    text: async () => new TextDecoder().decode(await bytes()),
-    toFetch: () => fetchRequest(request.toFetch(), headers, body),
-  };
+  const kept = [...request.headers].filter(([name]) => !/^content-(encoding|length)$/.test(name));
+  const headers = new HttpHeaders(kept.map(([name, value]) => `${name}: ${value}\r\n`).join(""));
+  const { bytes, text, json } = readersOf(async () => await new Response(body).bytes() as Bytes);
+  const toFetch = () => fetchRequest(request.toFetch(), headers, body);
+  const own = { headers, body, bytes, text, json, toFetch };
   return new Proxy(request, {
     get(target, name) {
       if (Object.hasOwn(own, name)) return Reflect.get(own, name);
@@ -104,13 +157,6 @@ function decodedRequest(request: HttpRequest, body: Content): HttpRequest {
       return typeof value === "function" ? value.bind(target) : value;
     },
   });
-}
-function parse(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw new HttpError(400, "Invalid JSON", { cause });
-  }
 }
 /** One that answers as that of server.ts does for content that can't be parsed. */
 function fetchRequest(request: Request, headers: HttpHeaders, body: Content): Request {
@@ -122,33 +168,37 @@ function fetchRequest(request: Request, headers: HttpHeaders, body: Content): Re
     headers: [...headers],
     ...hasContent && { body, duplex: "half" },
   });
-  const strictly = <T>(read: () => Promise<T>, message: string) => () =>
-    read.call(own).catch((cause) => {
-      const isForm = cause instanceof SyntaxError || cause instanceof TypeError;
-      throw isForm ? new HttpError(400, message, { cause }) : cause;
+  const bytes = own.bytes.bind(own) as () => Promise<Bytes>;
+  return Object.assign(own, readersOf(bytes, headers.get("content-type") ?? ""));
+}
+/** What reads all content, in Fetch's ways. What nobody waits for may fail without ending the process. */
+function readersOf(whole: () => Promise<Bytes>, type = "") {
+  const as = <T>(make: (bytes: Bytes) => T | Promise<T>, failure = "") => () => {
+    const made = whole().then(async (bytes) => {
+      try {
+        return await make(bytes);
+      } catch (cause) {
+        throw new HttpError(400, failure, { cause });
+      }
     });
-  return Object.assign(own, {
-    json: strictly(own.json, "Invalid JSON"),
-    formData: strictly(own.formData, "The content is not the form that its type says"),
-  });
+    made.catch(() => {});
+    return made;
+  };
+  const utf8 = new TextDecoder(), strictUtf8 = new TextDecoder("utf-8", { fatal: true });
+  const form = { headers: { "Content-Type": type } };
+  return {
+    bytes: as((bytes) => bytes),
+    text: as((bytes) => utf8.decode(bytes)),
+    json: as<unknown>((bytes) => JSON.parse(strictUtf8.decode(bytes)), "Invalid JSON"),
+    arrayBuffer: as(({ buffer }) => buffer),
+    blob: as((bytes) => new Blob([bytes], { type })),
+    formData: as(
+      (bytes) => new Response(bytes, form).formData(),
+      "The content is not the form that its type says",
+    ),
+  };
 }
 
-function decodedStream(body: Content, codings: Coding[], maxSize: number): Content {
-  const reader = body.getReader();
-  let pieces: AsyncGenerator<Uint8Array> = piecesOf(() => reader.read());
-  for (const coding of codings.toReversed()) pieces = decode(pieces, coding, maxSize);
-  return new ReadableStream({
-    async pull(controller) {
-      const { done, value } = await pieces.next();
-      if (done) controller.close();
-      else controller.enqueue(new Uint8Array(value));
-    },
-    async cancel(reason) {
-      await reader.cancel(reason);
-      await pieces.return(undefined);
-    },
-  }, { highWaterMark: 0 });
-}
 async function* piecesOf(read: () => Promise<{ value?: Uint8Array | undefined }>) {
   for (let next; (next = (await read()).value) !== undefined;) {
     for (let at = 0; at < next.length; at += PIECE) yield next.subarray(at, at + PIECE);
@@ -157,18 +207,15 @@ async function* piecesOf(read: () => Promise<{ value?: Uint8Array | undefined }>
 
 /** What `pieces` are decoded to, but no more than `maxSize`. Neither runtime tells of every coding that
  * content is cut short or goes on behind its end: what a decoder leaves of what it is given tells it. */
-async function* decode(
-  pieces: AsyncIterable<Uint8Array>,
-  coding: Coding,
-  maxSize: number,
-): AsyncGenerator<Uint8Array> {
+async function* decode(pieces: Pieces, coding: Coding, maxSize: number): Pieces {
   let decoder = new Decoder(coding);
-  let size = 0, isEmpty = true;
+  let size = 0, isEmpty = true, taken = 0, frames = 1;
   try {
     for await (const piece of pieces) {
+      // RFC 7932 §9.1: no window size begins so. Deno takes it for a window of up to 1 GiB.
+      if (isEmpty && coding === "br" && (piece[0]! & 0x7f) === 0x11) throw malformed(coding);
       isEmpty = false;
-      let rest = piece;
-      for (let frames = 1; rest.length > 0; frames++) {
+      for (let rest = piece;;) {
         const before = decoder.taken;
         for await (const output of decoder.give(rest)) {
           if ((size += output.length) > maxSize) {
@@ -176,10 +223,14 @@ async function* decode(
           }
           yield output;
         }
-        const taken = decoder.taken - before;
-        rest = rest.subarray(taken);
+        const used = decoder.taken - before;
+        taken += used;
+        rest = rest.subarray(used);
         if (rest.length === 0) break;
-        if (coding !== "zstd" || taken === 0 || frames === MAX_FRAMES) throw malformed(coding);
+        if (coding !== "zstd" || used === 0) throw malformed(coding);
+        if (++frames > MAX_FRAMES + taken / FRAME_SIZE) {
+          throw new HttpError(413, "Content of too many frames of zstd");
+        }
         decoder.close();
         decoder = new Decoder(coding);
       }
@@ -199,22 +250,12 @@ const FRAME = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x20, 1, 9, 0, 0, 120);
 class Decoder {
   readonly #coding: Coding;
   readonly #stream: ReturnType<(typeof DECODERS)[Coding]>;
-  #failure: unknown;
-  #isEnded = false;
   #wake = () => {};
 
   constructor(coding: Coding) {
     this.#coding = coding;
     this.#stream = DECODERS[coding]();
-    this.#stream.on("readable", () => this.#wake());
-    this.#stream.on("end", () => {
-      this.#isEnded = true;
-      this.#wake();
-    });
-    this.#stream.on("error", (error) => {
-      this.#failure = malformed(this.#coding, error);
-      this.#wake();
-    });
+    for (const event of ["readable", "end", "error"]) this.#stream.on(event, () => this.#wake());
   }
   /** Bytes that it has made use of. */
   get taken(): number {
@@ -230,15 +271,15 @@ class Decoder {
     for (;;) {
       const output: Uint8Array | null = this.#stream.read();
       if (output !== null) yield output;
-      else if (this.#failure !== undefined) throw this.#failure;
-      else if (isDone || this.#isEnded) return;
+      else if (this.#stream.errored) throw malformed(this.#coding, this.#stream.errored);
+      else if (isDone || this.#stream.readableEnded) return;
       else await new Promise<void>((resolve) => this.#wake = resolve);
     }
   }
   /** Whether nothing is missing: then it has no use for another byte, but zstd has for another frame. That
    * comes in two pieces, for in one, it may be taken for a frame whatever came before. */
   async isAtEnd(): Promise<boolean> {
-    if (this.#isEnded) return true;
+    if (this.#stream.readableEnded) return true;
     const before = this.taken;
     const isZstd = this.#coding === "zstd";
     const probes = isZstd ? [FRAME.subarray(0, 5), FRAME.subarray(5)] : [Uint8Array.of(0)];

@@ -70,6 +70,27 @@ const handler = compress(decompress(async (request) => {
       return { body: `${process.memoryUsage().rss >> 20}` };
     case "/length":
       return { body: `${(await request.bytes()).length}` };
+    case "/form":
+      return { body: `${[...(await request.toFetch().formData()).keys()]}` };
+    case "/late": { // heeded only when it has failed
+      const own = request.toFetch(), json = request.json();
+      void own.text();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return { body: JSON.stringify(await json) };
+    }
+    case "/begun": // left in the middle, when answered or during the answer
+    case "/begun/stream": {
+      const reader = request.body!.getReader();
+      await reader.read();
+      if (request.path === "/begun") return {};
+      return {
+        body: (async function* () {
+          yield `${(await reader.read()).value!.length > 0}`;
+          await new Promise((resolve) => setTimeout(resolve, 1));
+          yield "!";
+        })(),
+      };
+    }
     default:
       return site(request);
   }

@@ -9,6 +9,7 @@ import { compress, type CompressOptions } from "../extras/compress.ts";
 import { decompress } from "../extras/decompress.ts";
 import {
   type Handler,
+  HttpError,
   type HttpRequest,
   type HttpResponse,
   requestOf,
@@ -786,7 +787,11 @@ Deno.test("Content-Encoding of requests", async () => {
   assertEquals((await send("zstd", Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x83)))[0], 400);
   const frames = (count: number) => Buffer.concat(Array(count).fill(zlib.zstdCompressSync("x")));
   assertEquals(await send("zstd", frames(30)), [200, "x".repeat(30), undefined]);
-  assertEquals((await send("zstd", frames(1000)))[0], 400); // Each takes Deno a decoder.
+  assertEquals((await send("zstd", frames(1000)))[0], 413); // Each takes Deno a decoder.
+  const long = zlib.zstdCompressSync(crypto.getRandomValues(new Uint8Array(5000)));
+  const length = async (request: HttpRequest) => (await request.bytes()).length;
+  const found = await send("zstd", Buffer.concat(Array(80).fill(long)), length);
+  assertEquals(found, [200, "400000", undefined]); // They are not small.
   for (const unknown of ["compress", "gzip, compress", "gzip, gzip, gzip", "gz ip"]) {
     const [status, , accepted] = await send(unknown, content); // 9110 §15.5.16
     assertEquals([status, accepted], [415, "zstd, br, gzip, deflate"], unknown);
@@ -909,6 +914,210 @@ Deno.test("a decoded request reads as any other", async () => {
     form,
   );
   assertEquals(received.body, "2");
+});
+
+Deno.test("content is looked at before its coding", async () => {
+  const handler = decompress(() => ({ body: "x" }));
+  assertEquals((await ask(handler, get("/", "Content-Encoding: foo\r\n")))[0].status, 200);
+});
+
+Deno.test("a large window of Brotli is refused at its first byte, also in another coding", async () => {
+  for (const first of [0x11, 0x91]) { // RFC 7932 §9.1
+    const large = Buffer.from([first, 30]);
+    const rows: [codings: string, content: Uint8Array][] = [
+      ["br", large.subarray(0, 1)],
+      ["br, gzip", zlib.gzipSync(large)],
+      ["br, br", ENCODE.br(large)],
+    ];
+    for (const [codings, content] of rows) {
+      await using server = start(
+        decompress(async (request) => ({ body: await request.text() })),
+      );
+      const client = server.connect();
+      const size = content.length + 1; // So the rest may still come.
+      client.send(
+        `POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: ${codings}\r\n` +
+          `Content-Length: ${size}\r\n\r\n${textOf(content)}`,
+      );
+      for (let i = 0; i < 100 && client.text === ""; i++) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      assertMatch(client.text, /^HTTP\/1\.1 400 /, codings);
+    }
+  }
+  const params = { [zlib.constants.BROTLI_PARAM_LGWIN]: 24 }; // the largest that is valid
+  const text = zlib.brotliCompressSync(TEXT, { params });
+  assertEquals(await send("br", text), [200, TEXT, undefined]);
+});
+
+Deno.test("frames of zstd are counted over all content, in any pieces", async () => {
+  const frame = zlib.zstdCompressSync("x");
+  const chunk = `${frame.length.toString(16)}\r\n${textOf(frame)}\r\n`;
+  for (const [count, status] of [[30, 200], [40, 413]]) {
+    const [received] = await ask(
+      decompress(async (request) => ({ body: await request.text() })),
+      "POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: zstd\r\nTransfer-Encoding: chunked\r\n\r\n" +
+        `${chunk.repeat(count)}0\r\n\r\n`,
+    );
+    assertEquals(received.status, status);
+  }
+});
+
+const READERS = ["text", "json", "bytes", "arrayBuffer", "blob", "formData"] as const;
+
+Deno.test("what nobody waits for may fail", async () => {
+  // It would be an unhandled rejection, which fails the test.
+  for (
+    const content of [bytes("no gzip"), zlib.gzipSync("{bad"), zlib.gzipSync(TEXT).subarray(0, 9)]
+  ) {
+    for (const name of READERS) {
+      const read = async (request: HttpRequest) => {
+        void request.toFetch()[name]();
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        return "x";
+      };
+      assertEquals(await send("gzip", content, read), [200, "x", undefined]);
+    }
+    for (const name of ["text", "json", "bytes"] as const) {
+      const read = async (request: HttpRequest) => {
+        const promise = request[name]();
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        return await promise.then(() => "x", (error) => error.status);
+      };
+      const [, body] = await send("gzip", content, read);
+      assertEquals(
+        body,
+        content[0] === 0x1f && content.length > 9 && name !== "json" ? "x" : "400",
+      );
+    }
+  }
+});
+
+Deno.test("a decoded request is read once, in Fetch's ways, too", async () => {
+  const begin = [
+    async (request: HttpRequest) => {
+      const reader = request.body!.getReader();
+      await reader.read();
+      reader.releaseLock();
+    },
+    async (request: HttpRequest) => {
+      for await (const _ of request.body!) { /* to its end */ }
+    },
+    (request: HttpRequest) => request.body!.cancel(),
+    (request: HttpRequest) => request.text(),
+    (request: HttpRequest) => request.toFetch().text(),
+  ];
+  for (const first of begin) {
+    for (const name of ["text", "json", "bytes"] as const) {
+      const read = async (request: HttpRequest) => {
+        await first(request);
+        return await request[name]().then(() => "read", (error) => error.name);
+      };
+      const [status, body] = await send("gzip", zlib.gzipSync("{}"), read);
+      assertEquals([status, body], [200, "TypeError"], `${name} after ${first}`);
+    }
+  }
+  for (const name of READERS) {
+    const read = async (request: HttpRequest) => {
+      const own = request.toFetch();
+      await own.text();
+      return await own[name]().then(() => "read", (error: Error) => error.name);
+    };
+    assertEquals((await send("gzip", zlib.gzipSync("{}"), read))[1], "TypeError", name);
+  }
+  const sizes = async (request: HttpRequest) => {
+    const name = request.query.get("as") as "blob" | "arrayBuffer";
+    const made = await request.toFetch()[name]();
+    return "size" in made ? `${made.size} ${made.type}` : made.byteLength;
+  };
+  const handler = decompress(async (request) => ({ body: `${await sizes(request)}` }));
+  for (const [name, told] of [["blob", "9000 a/b"], ["arrayBuffer", "9000"]]) {
+    const fields = "Content-Encoding: gzip\r\nContent-Type: a/b\r\n";
+    const text = lines(700).slice(0, 9000);
+    const [{ body }] = await ask(
+      handler,
+      post(textOf(zlib.gzipSync(text)), fields, `/?as=${name}`),
+    );
+    assertEquals(body, told);
+  }
+});
+
+Deno.test("a form that is malformed is a 400", async () => {
+  const handler = decompress(async (request) => {
+    await request.toFetch().formData();
+    return {};
+  });
+  for (const type of ["multipart/form-data; boundary=x", "multipart/form-data", "text/plain"]) {
+    const fields = `Content-Encoding: gzip\r\nContent-Type: ${type}\r\n`;
+    const [received] = await ask(handler, post(textOf(zlib.gzipSync("junk")), fields));
+    assertEquals(received.status, 400, type);
+  }
+});
+
+Deno.test("content can be read until the handler has answered, or its stream has ended", async () => {
+  const content = zlib.gzipSync(LONG);
+  const request = () =>
+    requestOf({ method: "POST", headers: { "Content-Encoding": "gzip" }, body: content });
+  const begin = async ({ body }: HttpRequest) => {
+    const reader = body!.getReader();
+    await reader.read();
+    return reader;
+  };
+  const answered = /^TypeError: The request was answered before its content was read$/;
+  /** What a handler answers, and its reader of content that it has begun to read. */
+  const run = async (answer: (request: HttpRequest) => ReturnType<Handler>) => {
+    let reader!: ReadableStreamDefaultReader<Uint8Array>;
+    const handler = decompress(async (request) => {
+      reader = await begin(request);
+      return await answer(request);
+    });
+    const response = await Promise.resolve(handler(request())).catch((error: Error) => error);
+    return { reader, response };
+  };
+  const whole: (() => ReturnType<Handler>)[] = [
+    () => ({ body: "x" }),
+    () => ({}),
+    () => new Response(null, { status: 204 }),
+    () => {
+      throw new HttpError(400, "enough");
+    },
+  ];
+  for (const answer of whole) {
+    const { reader } = await run(answer);
+    assertMatch(await reader.read().then(() => "read", String), answered, `${answer}`);
+  }
+  const pieces = async function* () {
+    yield "a";
+    yield "b";
+  };
+  const streams: (() => HttpResponse | Response)[] = [
+    () => ({ status: 201, body: pieces() }),
+    () => ({ status: 201, body: new Blob(["ab"]).stream() }),
+    () => new Response("ab", { status: 201 }),
+  ];
+  for (const answer of streams) {
+    for (const isCanceled of [true, false]) {
+      const { reader, response } = await run(answer);
+      assert(!(response instanceof Error) && response.status === 201);
+      assert((await reader.read()).value!.length > 0); // which the stream may be made of
+      const body = response.body as ReadableStream;
+      if (isCanceled) await body.cancel();
+      else {assertEquals(
+          (await Array.fromAsync(body)).map((piece) => textOf(bytes(piece))).join(""),
+          "ab",
+        );}
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      assertMatch(await reader.read().then(() => "read", String), answered, `${answer}`);
+    }
+  }
+  // An answer of which all is there is sent as if nothing had been wrapped.
+  const text = post(textOf(content), "Content-Encoding: gzip\r\n");
+  const [received] = await ask(decompress(() => new Response("ab")), text, { maxBodySize: 1e7 });
+  const plain = await ask(() => new Response("ab"), text, { maxBodySize: 1e7 });
+  assertEquals(received.raw.replace(/Date.*/, ""), plain[0].raw.replace(/Date.*/, ""));
+  // What comes in comes out, as it comes.
+  const [echo] = await ask(decompress(({ body }) => ({ body })), text, { maxBodySize: 1e7 });
+  assertEquals(echo.body, LONG);
 });
 
 // ── From outside ─────────────────────────────────────────────────────────────────────────────
@@ -1050,6 +1259,31 @@ export const CODED: Scenario[] = [
       await upload("zstd", Buffer.concat(Array(10).fill(zlib.zstdCompressSync("x")))),
       "10",
     );
+  }, { plain: true }],
+
+  ["content of requests that is not read, or not to its end", async (runtime) => {
+    await using server = await Process.start(runtime, [], APP);
+    const { port } = server;
+    const upload = (path: string, coding: string, content: Uint8Array, type = "text/plain") => {
+      const fields = `Content-Encoding: ${coding}\r\nContent-Type: ${type}\r\n`;
+      return fetched(port, path, fields, "POST", textOf(content));
+    };
+    const bad = zlib.gzipSync("{bad");
+    for (const content of [bad, bad.subarray(0, 12)]) {
+      assertEquals((await upload("/late", "gzip", content)).status, 400);
+    }
+    const form = await upload("/form", "gzip", bad, "multipart/form-data; boundary=x");
+    assertEquals(form.status, 400);
+    const begun = ENCODE.br(bytes(LONG));
+    const memory = async () => Number((await fetched(port, "/memory")).body);
+    for (let i = 0; i < 10; i++) await upload("/begun", "br", begun);
+    const before = await memory();
+    for (let i = 0; i < 40; i++) {
+      assertEquals((await upload("/begun", "br", begun)).status, 200);
+      assertEquals((await upload("/begun/stream", "br", begun)).text, "true!");
+    }
+    const grown = await memory() - before;
+    assert(grown < 100, `${grown} MiB for 80 decoders`); // which have some MiB each
   }, { plain: true }],
 
   ["curl, Python and fetch understand what is encoded", async (runtime) => {

@@ -1,7 +1,9 @@
 /** What the examples are tried with, on either runtime. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { field, parseResponses } from "./responses.ts";
+import { cors } from "../examples/cors.ts";
+import { HttpError, type HttpResponse } from "../server.ts";
+import { field, parseResponses, type Received } from "./responses.ts";
 import {
   certificateIn,
   certify,
@@ -11,6 +13,39 @@ import {
   type Scenario,
   TlsClient,
 } from "./sockets.ts";
+import { ask as asked, get } from "./tools.ts";
+
+Deno.test("examples/cors.ts leaves an answer what it is, and goes for errors, too", async () => {
+  const outside = cors({
+    origins: ["https://app.example"],
+    methods: [],
+    headers: [],
+    exposed: ["ETag"],
+    maxAge: 1,
+  });
+  const app = outside(({ path }): HttpResponse => {
+    if (path === "/mistake") throw new Error("not for the page");
+    if (path === "/upgrade") return { headers: { Upgrade: "x" }, upgrade: () => {} };
+    if (path !== "/") throw new HttpError(404, "nothing here");
+    const own = { "Access-Control-Allow-Origin": "*", "access-control-expose-headers": "X" };
+    return { headers: { ...own, Vary: "Accept", "Set-Cookie": ["a=1", "b=2"] } };
+  });
+  const fields = "Origin: https://app.example\r\n";
+  const of = async (path: string, more = "") => (await asked(app, get(path, fields + more)))[0];
+  const lines = ({ fields }: Received, wanted: string) =>
+    fields.filter(([name]) => name === wanted).map(([, value]) => value).join();
+  const [own, missing, mistake] = [await of("/"), await of("/none"), await of("/mistake")];
+  assertEquals(lines(own, "access-control-allow-origin"), "https://app.example");
+  assertEquals(lines(own, "access-control-expose-headers"), "ETag");
+  assertEquals(lines(own, "vary").replace(" ", ""), "Accept,Origin");
+  assertEquals(lines(own, "set-cookie"), "a=1,b=2");
+  assertEquals([missing.status, missing.body], [404, "nothing here"]);
+  assertEquals(lines(missing, "access-control-allow-origin"), "https://app.example");
+  assertEquals(lines(missing, "vary"), "Origin");
+  assertEquals([mistake.status, mistake.body], [500, "500 Internal Server Error"]);
+  const upgraded = await of("/upgrade", "Connection: upgrade\r\nUpgrade: x\r\n");
+  assertEquals(upgraded.status, 101);
+});
 
 /** Starts an example on a free port. With a folder, it may read and write. */
 async function start(runtime: Runtime, name: string, folder?: string, ...more: string[]) {
@@ -557,9 +592,14 @@ export const EXAMPLES: Scenario[] = [
   }],
 
   ["examples/cookies.ts", async (runtime) => {
-    await using before = await start(runtime, "cookies", undefined, "old");
-    await using after = await start(runtime, "cookies", undefined, "new,old");
-    await using later = await start(runtime, "cookies", undefined, "new");
+    const [older, newer] = ["old", "new"].map((key) => key.padEnd(32, "."));
+    await using before = await start(runtime, "cookies", undefined, older);
+    await using after = await start(runtime, "cookies", undefined, `${newer},${older}`);
+    await using later = await start(runtime, "cookies", undefined, newer);
+    for (const keys of ["", `${newer},`, `${newer},${older.slice(1)}`]) { // which anybody could guess
+      await using refused = Process.spawn(runtime, "examples/cookies.ts", ["0", keys]);
+      assertEquals(await refused.ended(), 1, keys);
+    }
     const login = await ask(before.port, "GET", "/login?user=J%C3%BCrgen;+Domain=x");
     const set = field(login, "set-cookie") ?? "";
     const [, cookie, value] = // RFC 6265 §4.1.1
@@ -573,7 +613,7 @@ export const EXAMPLES: Scenario[] = [
         assertEquals([status, body], [200, "Hello, J\xc3\xbcrgen; Domain=x\n"]);
       }
     }
-    assertEquals((await as(later.port, cookie)).status, 401); // Its key is gone.
+    assertEquals((await as(later.port, cookie)).status, 403); // Its key is gone.
     const [text, end, signature] = value.split(".");
     const forged = [
       "",
@@ -589,7 +629,7 @@ export const EXAMPLES: Scenario[] = [
       }).filter((_, i) => i !== value.length - 1), // The last one has bits that say nothing.
     ];
     for (const cookies of forged) {
-      assertEquals((await as(before.port, cookies)).status, 401, cookies);
+      assertEquals((await as(before.port, cookies)).status, 403, cookies);
     }
     const logout = await ask(before.port, "GET", "/logout");
     assertMatch(

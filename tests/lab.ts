@@ -2,6 +2,8 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { handler as application } from "../handlers.ts";
+// @ts-ignore: To TypeScript itself, no file is text.
+import page from "../index.html" with { type: "text" };
 import { FakeClock } from "./clock.ts";
 import { bytesOf } from "./memory.ts";
 import { parseResponses, type Received } from "./responses.ts";
@@ -16,6 +18,7 @@ interface Told {
   text?: string;
 }
 
+const html = page as unknown as string;
 const JSON_TYPE = "Content-Type: application/json\r\n";
 const CLOSE = "Connection: close\r\n";
 const SHORT = get("/nothing", CLOSE);
@@ -23,8 +26,12 @@ const SHORT = get("/nothing", CLOSE);
 const requestOf = (plan: unknown, fields = "") => {
   const escaped = (char: string) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
   const json = JSON.stringify(plan).replace(/[\x80-\uffff]/g, escaped);
-  return post(json, JSON_TYPE + CLOSE + fields, "/lab");
+  return here(post(json, JSON_TYPE + CLOSE + fields, "/lab"));
 };
+/** A lab is for those who name this machine. */
+function here(request: string): string {
+  return request.replace("Host: a\r", "Host: localhost:8080\r");
+}
 
 /** A client on the server's own machine. */
 function connect(server: ReturnType<typeof start>, remoteAddress = "127.0.0.1") {
@@ -36,7 +43,7 @@ function connect(server: ReturnType<typeof start>, remoteAddress = "127.0.0.1") 
 async function askFrom(address: string, request: string): Promise<Received> {
   await using server = start(application);
   const client = connect(server, address);
-  client.send(request);
+  client.send(here(request));
   await client.settled();
   const [answer] = parseResponses(client.text, [request.split(" ")[0]], client.ended);
   return answer;
@@ -180,8 +187,18 @@ Deno.test("a plan that is malformed is 400, and one line says why", async () => 
   }
   const invalid = await askFrom("127.0.0.1", post("{", JSON_TYPE, "/lab"));
   assertEquals([invalid.status, invalid.body], [400, "400 Bad Request: Invalid JSON"]);
-  const untyped = await askFrom("127.0.0.1", post("{}", "Content-Type: text/plain\r\n", "/lab"));
-  assertEquals(untyped.status, 415);
+  const types = [
+    "text/plain",
+    "text/plain,a+json",
+    "a/b;x=/a+json",
+    "/a+json",
+    "a+json",
+    "a/b/c+json",
+  ];
+  for (const type of types) {
+    const { status } = await askFrom("127.0.0.1", post("{}", `Content-Type: ${type}\r\n`, "/lab"));
+    assertEquals(status, 415, type);
+  }
 });
 
 Deno.test("what a client of a lab may send, all bytes among it", async () => {
@@ -207,6 +224,9 @@ Deno.test("a lab is for clients on the server's own machine", async () => {
     ["127.0.0.1", "via: 1.1 a\r\n", 403],
     ["::1", "X-Real-IP: 192.0.2.1\r\n", 403],
     ["", "X-Forwarded-For: 192.0.2.1\r\n", 403],
+    ["127.0.0.1", "X-Forwarded-Host: localhost\r\n", 403],
+    ["127.0.0.1", "X-FORWARDED-PROTO: https\r\n", 403],
+    ["127.0.0.1", "X-Forwarded: x\r\n", 200],
   ];
   for (const [address, fields, status] of rows) {
     const plan = { clients: [["?\r\n"]] };
@@ -217,6 +237,22 @@ Deno.test("a lab is for clients on the server's own machine", async () => {
     assertEquals(offer.command, "deno run --allow-net server.ts");
     if (status === 200) assertEquals(offer.refusal, undefined, shown);
     else assertEquals(body, `403 Forbidden: ${offer.refusal}`, shown);
+  }
+  const hosts: [host: string, status: number][] = [
+    ["localhost", 200],
+    ["LocalHost:8080", 200],
+    ["127.0.0.1:8080", 200],
+    ["127.1.2.3", 200],
+    ["[::1]:8080", 200],
+    ["evil.example", 403], // whose address is 127.0.0.1
+    ["localhost.evil.example", 403],
+    ["127.0.0.1.evil.example", 403],
+    ["192.0.2.1", 403],
+    ["[::2]", 403],
+  ];
+  for (const [host, status] of hosts) {
+    const request = requestOf({ clients: [["?\r\n"]] }).replace(/Host: .*/, `Host: ${host}`);
+    assertEquals((await askFrom("127.0.0.1", request)).status, status, host);
   }
   assertEquals((await askFrom("127.0.0.1", get("/lab", "", "PUT"))).status, 400);
   const inside = textOf(await run({ clients: [[get("/lab", CLOSE)]] }), "received");
@@ -271,6 +307,70 @@ Deno.test("a lab ends with its server", async () => {
   await server.shutdown();
   assert(performance.now() - begun < 900);
   parseResponses(client.text, ["POST"], client.ended); // which is whole
+});
+
+Deno.test("a lab of which the plan comes after the stop has begun ends with it", async () => {
+  const server = start(application);
+  const client = connect(server);
+  const request = requestOf({ delay: 1, clients: [[SHORT]] });
+  client.send(request.slice(0, -1));
+  await client.settled();
+  const begun = performance.now();
+  const stopped = server.shutdown();
+  await pause(5);
+  client.send(request.slice(-1));
+  await stopped;
+  assert(performance.now() - begun < 900);
+  const [{ status }] = parseResponses(client.text, ["POST"], client.ended);
+  assertEquals(status, 200);
+});
+
+/** A function of the page's script, with what it uses. */
+function ofPage(name: string, ...more: string[]) {
+  const functions = [name, ...more].map((name) =>
+    new RegExp(`^    function ${name}\\([^]*?^    }$`, "m").exec(html)?.[0] ?? `no ${name}`
+  );
+  const make = (tag: string, _: object, text: string) => `<${tag}>${text}</${tag}>`;
+  return new Function("make", `${functions.join("\n")} return ${name};`)(make);
+}
+
+Deno.test("the page shows each byte, and nothing that can't be seen", () => {
+  const visible = ofPage("visible");
+  const rows: [bytes: string, shown: string][] = [
+    ["a\r\nb\tc\0\x7f", "a<em>\\r\\n</em>\nb<em>\\t</em>c<em>\\x00\\x7f</em>"],
+    ["\xc3\xbc\xe2\x82\xac\xf0\x9f\x90\x87", "ü€🐇"],
+    ["\xef\xbb\xbfa", "<em>\\u{feff}</em>a"],
+    ["a\xe2\x80\xaeb", "a<em>\\u{202e}</em>b"],
+    ["a\xe2\x80\x8bb", "a<em>\\u{200b}</em>b"],
+    ["a\xc2\xadb\xc2\xa0c d", "a<em>\\u{ad}</em>b<em>\\u{a0}</em>c d"],
+    ["\xe2\x80\xa8", "<em>\\u{2028}</em>"],
+    ["\xc2\x85\x85", "<em>\\u{85}\\x85</em>"],
+    ["\xc3\xbc\xff\xc3\xbc", "ü<em>\\xff</em>ü"],
+    ["\xc3\xbc\x80", "ü<em>\\x80</em>"],
+    ["\xc3\xbc\xe2\x82", "ü<em>\\xe2\\x82</em>"], // cut
+    [
+      "\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80",
+      "<em>\\xc0\\xaf\\xed\\xa0\\x80\\xf4\\x90\\x80\\x80</em>",
+    ],
+  ];
+  for (const [bytes, shown] of rows) assertEquals(visible(bytes).join(""), shown);
+});
+
+Deno.test("the page counts answers, and not what looks like one", async () => {
+  const outcomes = ofPage("outcomes", "statusesOf");
+  const echo = (body: string) => post(body, "Content-Type: text/plain\r\n");
+  const rows: [send: string, statuses: string[]][] = [
+    [echo("HTTP/1.1 500 x\r\n\r\n") + get("/nothing"), ["200 OK", "404 Not Found"]],
+    [get("/book", "", "HEAD") + get("/nothing"), ["200 OK", "404 Not Found"]],
+    [get("/", "", "PUT"), ["400 Bad Request"]],
+    [get("/") + echo("x"), ["200 OK", "200 OK"]], // of which the first is not all shown
+    ["GET / HT", ["408 Request Timeout"]],
+    ["", []],
+  ];
+  for (const [send, statuses] of rows) {
+    const told = await run({ clients: [send === "" ? [] : [send]] });
+    assertEquals(outcomes(told, 1)[0].statuses, statuses, send);
+  }
 });
 
 export const LAB: Scenario[] = [

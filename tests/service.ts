@@ -641,6 +641,11 @@ Deno.test("once a write has failed, reads fail as well, and the signal aborts", 
   assertEquals(server.stats.losses, 1);
 });
 
+Deno.test("a response that leaves its upgrade undefined is as one without", async () => {
+  const [{ status }] = await ask(() => ({ status: 204, upgrade: undefined }), get());
+  assertEquals(status, 204);
+});
+
 Deno.test("a frozen response and one of Fetch can take the connection over", async () => {
   const headers = { Upgrade: "echo" };
   const fetched = Object.assign(new Response(null, { headers }), { upgrade: shout });

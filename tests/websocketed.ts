@@ -15,14 +15,13 @@ async function echo(socket: WebSocketConnection): Promise<void> {
 const MIB = new Uint8Array(1 << 20);
 /** What each path does with a socket, and what it allows. */
 const SESSIONS: Record<string, [(socket: WebSocketConnection) => unknown, WebSocketOptions?]> = {
-  "/echo": [echo, { maxMessageSize: 1 << 24, maxBufferedSize: 1 << 26 }],
-  "/deflate": [echo, { compressFrom: 1, chooseProtocol: (offered) => offered[0] }],
+  "/echo": [echo, { maxMessageSize: 1 << 24 }],
+  "/deflate": [echo, { compressFrom: 1, protocols: ["v1"] }],
   "/small": [echo, { maxMessageSize: 1000, compressFrom: 1 }],
   "/chosen": [echo, {
-    chooseProtocol: (offered) => offered.find((name) => name.startsWith("v")),
+    protocols: ["v2", "v1"],
     allowOrigin: (origin) => origin === "https://friend.example",
   }],
-  "/wrong": [echo, { chooseProtocol: () => "never offered" }],
   "/quick": [echo, { idleTimeout: 1 }],
   "/throws": [() => {
     throw new Error("a mistake");
