@@ -76,10 +76,10 @@ type Plan = { method: string; accepted: Accepted; minSize: number; types(type: s
  *   a coding, a range or a digest; and what says `Cache-Control: no-transform`. Such content is sent even
  *   to a client that refuses it without a coding: the request has been carried out by then.
  * - `Vary` names `Accept-Encoding` wherever that makes a difference, so also in a 206 or a 304.
- * - What is encoded is another representation (9110 §8.8.3.3) and has an `ETag` of its own, `"x-gzip"`
- *   for `"x"`, so that conditions and ranges are about that. In a stream, when its pieces came decides on
- *   the bytes, so there it is weak. Elsewhere it is as strong as the handler's, which promises the same
- *   bytes: from all servers that stand for each other, if their runtimes are of one version.
+ * - What is encoded is another representation (9110 §8.8.3.3): for GET and HEAD it has an `ETag` of its
+ *   own, `"x-gzip"` for `"x"`, which conditions and ranges are about. In a stream, when its pieces came
+ *   decides on the bytes, so there it is weak. Elsewhere it is as strong as the handler's, which promises the
+ *   same bytes: from all servers that stand for each other, if their runtimes are of one version.
  * - A handler that compares `If-Match` itself, as for a PUT, must take `"x-gzip"` for its `"x"`.
  * - A frozen response to GET or HEAD is encoded once, which is kept as long as the response itself.
  * - A stream is encoded as it comes: what is there is sent before more is waited for, so that events
