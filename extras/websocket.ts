@@ -14,6 +14,7 @@
 
 import { Buffer, isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
+import { setInterval } from "node:timers";
 import { setImmediate } from "node:timers/promises";
 import { constants, deflateRawSync, inflateRawSync } from "node:zlib";
 import type { Connection, HttpRequest, HttpResponse } from "../server.ts";
@@ -26,7 +27,7 @@ export interface WebSocketOptions {
   /** Bytes of the largest message, decompressed; a larger one fails with 1009. Default 1 MiB. */
   maxMessageSize?: number | undefined;
   /** Seconds. A client that is silent for half of it gets a ping; one that stays silent, does not answer a
-   * Close, or takes nothing of what was sent for all of it is dropped. Default 30. */
+   * Close, or lets the system take nothing more for it for all of it is dropped. Default 30. */
   idleTimeout?: number | undefined;
   /** Whether a page of this origin may connect, else 403. Default: pages of the host that was asked, as
    * browsers let any page connect, with that host's cookies (RFC 6455 §10.2). Who sends no origin may. */
@@ -73,7 +74,10 @@ export function webSocket(
     field("sec-websocket-version") === "13";
   const isWellFormed = KEY.test(key) && offered.every((it) => PROTOCOL.test(it)) &&
     new Set(offered).size === offered.length && extensions.every((it) => EXTENSION.test(it));
-  const isOwn = (origin: string) => URL.parse(origin)?.host === new URL(request.url).host;
+  const isOwn = (origin: string) => {
+    const url = URL.parse(origin);
+    return url?.origin === origin && url.host === new URL(request.url).host;
+  };
   const isAllowed = origin === null || (options.allowOrigin ?? isOwn)(origin);
   const wanted = { "Upgrade": "websocket", "Sec-WebSocket-Version": "13" }; // §4.4
   if (request.method !== "GET") return refuse(405, "A WebSocket needs GET\n", { Allow: "GET" });
@@ -82,9 +86,10 @@ export function webSocket(
   if (!isAllowed) return refuse(403, "Not for pages of this origin\n");
 
   const protocol = options.protocols?.find((it) => offered.includes(it)) ?? "";
-  const bits = options.compressFrom === undefined ? 0 : acceptDeflate(extensions);
+  const asked = options.compressFrom === undefined ? undefined : acceptDeflate(extensions);
+  const bits = asked === undefined ? 0 : Number(asked || 15);
   const agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-  const window = bits < 15 ? `; server_max_window_bits=${bits}` : "";
+  const window = asked ? `; server_max_window_bits=${asked}` : ""; // RFC 7692 §7.1.2.1
   const headers = {
     "Upgrade": "websocket",
     "Sec-WebSocket-Accept": createHash("sha1").update(key + GUID).digest("base64"),
@@ -109,20 +114,22 @@ const DEFLATE = new RegExp(
     "server_max_window_bits=(9|1[0-5])|client_max_window_bits(=([89]|1[0-5]))?))*$",
 );
 
-/** The window's bits for what is sent, from the first offer of permessage-deflate that can be met, or 0. */
-function acceptDeflate(extensions: string[]): number {
+/** The window's bits that the first offer of permessage-deflate which can be met asks for, perhaps none. */
+function acceptDeflate(extensions: string[]): string | undefined {
   for (const extension of extensions) {
     const offer = extension.replace(/[\s"]/g, ""), names = offer.match(/;\w+/g) ?? [];
     const isMet = DEFLATE.test(offer) && new Set(names).size === names.length;
-    if (isMet) return Number(/server_max_window_bits=(\d+)/.exec(offer)?.[1] ?? 15);
+    if (isMet) return /server_max_window_bits=(\d+)/.exec(offer)?.[1] ?? "";
   }
-  return 0;
+  return undefined;
 }
 
 /** Of a frame's first byte (RFC 6455 §5.2): opcodes, and bits. */
 const TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10, RSV1 = 64, FIN = 128;
 /** Bytes to read short messages into, those that may wait before `send` does, and before a client is dropped. */
 const INPUT_SIZE = 4096, HIGH_WATER = 65536, MAX_BUFFERED = 1048576;
+/** Bytes of content after which others get their turn, and what a frame counts besides. */
+const TURN = 65536, FRAME_COST = 512;
 /** What a flushed message ends with, and is sent without (RFC 7692 §7.2.1). */
 const TAIL = Buffer.of(0, 0, 255, 255), FLUSHED = { finishFlush: constants.Z_SYNC_FLUSH };
 const LARGE = "The message is too large", NO_TEXT = "A text is not UTF-8";
@@ -140,7 +147,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #hasEnded = false;
   #failure: WebSocketError | undefined;
   readonly #connection: Connection;
-  readonly #timer: ReturnType<typeof setInterval>;
+  readonly #timer;
   readonly #maxMessageSize: number;
   readonly #windowBits: number;
   readonly #compressFrom: number;
@@ -153,7 +160,9 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #start = 0;
   #end = 0;
   readonly #decoder = new TextDecoder("utf-8", { fatal: true });
+  #isAsked = false; // for the next message
   #isReading = false;
+  #work = 0; // that was done since others got their turn
   #silence = 0; // ticks since something was read
 
   #queue: Buffer[] = [];
@@ -166,7 +175,8 @@ class WebSocketConnection implements AsyncIterable<Message> {
   constructor(connection: Connection, options: WebSocketOptions, protocol: string, bits: number) {
     this.protocol = protocol;
     this.#connection = connection;
-    this.#timer = setInterval(() => this.#tick(), (options.idleTimeout ?? 30) * 250);
+    const quarter = Math.min((options.idleTimeout ?? 30) * 250, 2 ** 31 - 1);
+    this.#timer = setInterval(() => this.#tick(), quarter).unref();
     this.#maxMessageSize = options.maxMessageSize ?? 1048576;
     this.#windowBits = bits;
     this.#compressFrom = bits === 0 ? Infinity : options.compressFrom ?? Infinity;
@@ -181,11 +191,17 @@ class WebSocketConnection implements AsyncIterable<Message> {
   }
   /** The next message, to be asked for one at a time. */
   async next(): Promise<IteratorResult<Message, undefined>> {
-    if (this.#isReading) throw new Error("A message is being waited for already");
+    if (this.#isAsked) throw new Error("A message is being waited for already");
+    this.#isAsked = true;
     try {
       while (!this.#hasEnded) {
+        if (this.#work > TURN) this.#work = await setImmediate(0);
         const value = this.#parse();
-        if (value !== undefined) return { done: false, value };
+        if (value !== undefined) {
+          this.#isAsked = false;
+          return { done: false, value };
+        }
+        if (this.#work > TURN) continue;
         this.#flush();
         if (this.#buffered > HIGH_WATER) await this.#written;
         if (this.#hasEnded) break;
@@ -207,6 +223,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       if (isOurs) this.close(cause.code, cause.message);
       this.#finish(failure.code, failure.message, failure);
     }
+    this.#isAsked = false;
     if (this.#failure !== undefined) throw this.#failure;
     return { done: true, value: undefined };
   }
@@ -220,6 +237,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       if (Buffer.byteLength(message) < this.#compressFrom) this.#put(first, message);
       else this.#put(first | RSV1, deflate(message, this.#windowBits));
       if (this.#buffered <= HIGH_WATER) return;
+      this.#flush();
     }
     const taken = this.#written.then(() => {
       if (this.#isClosing) throw this.#failure ?? new WebSocketError(1000, "It is closing");
@@ -247,7 +265,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       this.close(1011);
       if (!(error instanceof WebSocketError)) throw error;
     } finally {
-      await (this.#isReading ? this.closed : this.next().catch(() => {})); // the client's Close
+      await (this.#isAsked ? this.closed : this.next().catch(() => {})); // the client's Close
       await this.#written;
       stopping.removeEventListener("abort", stop);
       clearInterval(this.#timer);
@@ -258,7 +276,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
    * judged already. */
   #parse(): Message | undefined {
     const input = this.#input, view = this.#view;
-    while (!this.#hasEnded) {
+    while (!this.#hasEnded && this.#work <= TURN) {
       const at = this.#start, there = this.#end - at;
       if (there < 2) return undefined;
       const first = input[at]!, second = input[at + 1]!, opcode = first & 15, isLast = first >= FIN;
@@ -278,6 +296,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       must(isMinimal, "A length is negative, or not minimal");
       must(isControl || this.#size + length <= this.#maxMessageSize, LARGE, 1009);
       if (there < header + length) return undefined;
+      this.#work += FRAME_COST + length;
       const from = at + header, to = this.#start = from + length;
       unmask(view, from, to);
       const payload = input.subarray(from, to);
@@ -290,6 +309,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
       this.#first = isLast ? 0 : kind;
       if (!isLast || this.#isClosing) continue;
       const bytes = (kind & RSV1) === 0 ? content : inflate(content, this.#maxMessageSize);
+      this.#work += bytes.length;
       return (kind & 15) === TEXT ? textOf(bytes) : new Uint8Array(bytes);
     }
     return undefined;
@@ -375,13 +395,14 @@ class WebSocketConnection implements AsyncIterable<Message> {
   #sendClose(payload: Uint8Array): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
+    this.#silence = 0;
     this.#put(FIN | CLOSE, payload);
     this.#flush();
   }
   /** Looks after the client, four times an `idleTimeout`. */
   #tick(): void {
     if (this.#isWriting && ++this.#stalls > 4) this.#drop("The client does not read");
-    if (!this.#isReading) return;
+    if (!this.#isReading && !this.#isClosing) return;
     if (++this.#silence > 4) this.#drop("The client is silent");
     if (this.#silence === 2 && !this.#isClosing) this.#put(FIN | PING, "");
   }

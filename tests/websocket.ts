@@ -622,7 +622,10 @@ const OFFERS: [offer: string, agreed: string | undefined][] = [
     "permessage-deflate;server_max_window_bits = 10 ;client_no_context_takeover",
     "; server_max_window_bits=10",
   ],
-  ["permessage-deflate; server_max_window_bits=15; server_no_context_takeover", ""],
+  [
+    "permessage-deflate; server_max_window_bits=15; server_no_context_takeover", // §7.1.2.1
+    "; server_max_window_bits=15",
+  ],
   [
     "foo, permessage-deflate; unknown, permessage-deflate; server_max_window_bits=9",
     "; server_max_window_bits=9",
@@ -817,6 +820,70 @@ Deno.test("WebSocket: each send is taken before the next, whatever the client ta
   const frames = framesOf(received.subarray(received.indexOf("\r\n\r\n") + 4));
   assertEquals(frames, [...sizes.map((size) => shown(TEXT, "x".repeat(size))), OK]);
   client.end();
+});
+
+Deno.test("WebSocket: answers to messages that came together wait for the client, too", async () => {
+  const most: number[] = [];
+  await using server = start((request) =>
+    webSocket(request, async (socket) => {
+      for await (const _ of socket) {
+        await socket.send(Buffer.alloc(200_000));
+        most.push(socket.bufferedAmount);
+      }
+    })
+  );
+  const client = server.connect(10_000); // bytes of each write
+  client.send(handshake("/"));
+  await client.until(() => client.text.includes("\r\n\r\n"));
+  client.send(Buffer.concat([...Array.from({ length: 10 }, () => frame(TEXT, "x")), END]));
+  await client.until(() => client.ended || client.closed);
+  assertEquals(most, Array(10).fill(0));
+  client.end();
+});
+
+Deno.test("WebSocket: one message can be waited for at a time, also while sends wait", async () => {
+  const outcomes: string[] = [];
+  await using server = start((request) =>
+    webSocket(request, async (socket) => {
+      void socket.send(Buffer.alloc(300_000));
+      const [first, second] = [socket.next(), socket.next()];
+      outcomes.push(await second.then(() => "a message", String));
+      outcomes.push(await first.then(({ value }) => String(value), String));
+    })
+  );
+  const client = server.connect(10_000);
+  client.send(handshake("/"));
+  client.send(frame(TEXT, "hi"));
+  client.send(END);
+  await client.until(() => client.ended || client.closed);
+  assertEquals(outcomes, ["Error: A message is being waited for already", "hi"]);
+  client.end();
+});
+
+Deno.test("WebSocket: a client with much to be done lets others have their turn", async () => {
+  const zeros = deflate(Buffer.alloc(1 << 20));
+  const heaps: [what: string, piece: Buffer, count: number][] = [
+    ["messages that inflate", frame(BINARY, zeros, { rsv: 4 }), 100],
+    ["empty messages", frame(TEXT, ""), 50_000],
+    ["pings", frame(PING, ""), 50_000],
+  ];
+  for (const [what, piece, count] of heaps) {
+    let turns = 0;
+    await using server = start((request) =>
+      webSocket(request, async (socket) => {
+        for await (const _ of socket);
+      }, { compressFrom: 1 })
+    );
+    const client = server.connect();
+    client.send(handshake("/", "Sec-WebSocket-Extensions: permessage-deflate\r\n"));
+    await client.until(() => client.text.includes("\r\n\r\n"));
+    const timer = setInterval(() => turns++, 0);
+    client.send(Buffer.concat([...Array.from({ length: count }, () => piece), END]));
+    await client.until(() => client.ended || client.closed);
+    clearInterval(timer);
+    client.end();
+    assert(turns > 20, `${what}: ${turns} turns`);
+  }
 });
 
 // ── From outside ─────────────────────────────────────────────────────────────────────────────
