@@ -1038,7 +1038,7 @@ class DenoListener implements Listener {
   }
 }
 
-/** Whether they are of any use would be found out when the first client comes, or told in code. */
+/** That they are of no use, Deno would find out when the first client comes, and Bun tell in numbers. */
 function secureContextOf({ cert, key }: { cert: string; key: string }): SecureContext {
   const { createPrivateKey, X509Certificate } = process.getBuiltinModule("node:crypto");
   // What comes before a certificate is a comment; another kind of block, or half of one, a mistake.
@@ -1047,10 +1047,10 @@ function secureContextOf({ cert, key }: { cert: string; key: string }): SecureCo
   const own = /-----BEGIN [A-Z ]*PRIVATE KEY-----[^]*?-----END [A-Z ]*-----/.exec(key)?.[0] ?? key;
   let isPair: boolean, kind: string;
   try {
-    const [first = cert] = chain.map((block) => new X509Certificate(block));
-    const { asymmetricKeyType = "", asymmetricKeyDetails } = createPrivateKey(own);
-    isPair = new X509Certificate(first.toString()).checkPrivateKey(createPrivateKey(own));
-    kind = asymmetricKeyDetails?.namedCurve ?? asymmetricKeyType;
+    const [first = new X509Certificate(cert)] = chain.map((block) => new X509Certificate(block));
+    const secret = createPrivateKey(own);
+    isPair = first.checkPrivateKey(secret);
+    kind = secret.asymmetricKeyDetails?.namedCurve ?? secret.asymmetricKeyType ?? "";
   } catch (error) {
     throw new TypeError(`not a certificate and a key in PEM: ${(error as Error).message}`);
   }
@@ -1222,7 +1222,7 @@ class BunConnection implements Connection {
     if (this.#readBuffer !== undefined) this.#readDone(null);
     this.#readBuffer = undefined;
   }
-  /** The socket is no more: for want of an error, since both sides have ended. */
+  /** The socket is no more: without an error, because both sides have ended. */
   gone(error: Error | undefined): void {
     this.#isGone = true;
     if (this.#hasEnded && error === undefined && !this.#closed) this.end();
@@ -4933,7 +4933,7 @@ class UpgradedConnection implements Connection {
   readonly unix: string | undefined;
   readonly encrypted: boolean;
   /** Why it can't be read or written any further. */
-  failure: unknown;
+  #failure: unknown;
   readonly #connection: Connection;
   readonly #input: Input;
   readonly #holder: HttpConnection;
@@ -4950,7 +4950,7 @@ class UpgradedConnection implements Connection {
   }
   read(buffer: Uint8Array): number | null | Promise<number | null> {
     const input = this.#input;
-    if (this.#holder.isClosed) return this.#refused(this.failure ?? new Error(CLOSED));
+    if (this.#holder.isClosed) return this.#refused(this.#failure ?? new Error(CLOSED));
     if (!input.empty) return input.take(buffer);
     if (input.ahead === undefined) return this.#heeded(input.readInto(buffer));
     // A read was begun before, to notice whether the client leaves.
@@ -4974,7 +4974,7 @@ class UpgradedConnection implements Connection {
   /** The kernel tells of a reset only once: whatever is asked afterwards has to fail, too. */
   #heeded<T>(result: T | Promise<T>): T | Promise<T> {
     if (isPromise(result)) {
-      result.catch((error) => this.#holder.giveUp(LEFT, this.failure ??= error));
+      result.catch((error) => this.#holder.giveUp(LEFT, this.#failure ??= error));
     }
     return result;
   }
