@@ -26,12 +26,12 @@ export type Coding = "zstd" | "br" | "gzip";
 /** What can be set for {@linkcode compress}. */
 export interface CompressOptions {
   /** The codings to use; of those that a client likes equally, the first. Default `["zstd", "br",
-   * "gzip"]`: zstd takes the least time by far, br makes the least of it. */
+   * "gzip"]`: zstd is fastest by far, br gives the smallest result. */
   codings?: readonly Coding[] | undefined;
   /** Bytes of content that are worth it. Default 1024: less fits into one packet either way. The size of
    * a stream that has more to come is not asked. */
   minSize?: number | undefined;
-  /** Whether content of a media type, told in lower case and without parameters, gets smaller. Default:
+  /** Whether content of a media type, given in lower case without parameters, is worth it. Default:
    * text, JSON, XML, JavaScript and a few others that are not compressed already. */
   types?: ((type: string) => boolean) | undefined;
 }
@@ -77,8 +77,8 @@ type Plan = { method: string; accepted: Accepted; minSize: number; types(type: s
  *   to a client that refuses it without a coding: the request has been carried out by then.
  * - `Vary` names `Accept-Encoding` wherever that makes a difference, so also in a 206 or a 304.
  * - What is encoded is another representation (9110 §8.8.3.3): for GET and HEAD it has an `ETag` of its
- *   own, `"x-gzip"` for `"x"`, which conditions and ranges are about. In a stream, when its pieces came
- *   decides on the bytes, so there it is weak. Elsewhere it is as strong as the handler's, which promises the
+ *   own, `"x-gzip"` for `"x"`, which conditions and ranges are about. The bytes of a stream depend on
+ *   when its pieces came, so its tag is weak. Elsewhere it is as strong as the handler's, which promises the
  *   same bytes: from all servers that stand for each other, if their runtimes are of one version.
  * - A handler that compares `If-Match` itself, as for a PUT, must take `"x-gzip"` for its `"x"`.
  * - A frozen response to GET or HEAD is encoded once, which is kept as long as the response itself.
@@ -120,7 +120,7 @@ function negotiate(field: string | null, codings: readonly Coding[]): Accepted {
   return codings.filter((one) => weightOf(one) >= least)
     .sort((a, b) => weightOf(b) - weightOf(a))[0];
 }
-/** A member with a weight that there is not (9110 §12.4.2) counts for nothing. */
+/** A member with an invalid weight (9110 §12.4.2) counts for nothing. */
 const MEMBER =
   /^[ \t]*([!#$%&'*+\-.^`|~\w]+)[ \t]*(?:;[ \t]*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)[ \t]*)?$/;
 

@@ -23,7 +23,7 @@ import type { HttpRequest, HttpResponse } from "../server.ts";
 
 /** What {@linkcode files} may be told. */
 export interface FilesOptions {
-  /** The path that the folder has for clients, such as `"/static"`; what lies elsewhere is not found.
+  /** The URL path under which the folder is served, such as `"/static"`; what lies elsewhere is not found.
    * Default `""`: the folder is the whole site. */
   prefix?: string | undefined;
   /** Media types by extension in lower case, as `{ ".geojson": "application/geo+json" }`, in addition to those
@@ -42,7 +42,7 @@ export interface FilesOptions {
 export type Coding = "br" | "gzip" | "zstd";
 
 const SUFFIXES: Record<Coding, string> = { br: ".br", gzip: ".gz", zstd: ".zst" };
-/** Bytes of a file or of a range that are read at once; of more, as many at a time. */
+/** A file or range of up to so many bytes is read at once, a larger one in pieces of this size. */
 const PIECE = 131072;
 /** Neither waits for somebody to write into a pipe, nor follows a link that was not there before. */
 const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
@@ -88,7 +88,7 @@ function refusal(body: string, headers: Record<string, string> = {}): HttpRespon
  *
  * `ETag` and `Last-Modified` come from a file's size and time, so `server.ts` answers 304 and 412, for
  * which nothing is read. A range gets 206 or 416, several ranges the whole, as 9110 §14.2 allows.
- * Replace a file by renaming another to its name: what is written into it while it is sent is sent. One
+ * Replace a file by renaming another to its name: what is written into one while it is sent goes out. One
  * that gets shorter meanwhile, or was replaced before its first piece was read, breaks the answer off, as
  * does a large one for which no descriptor is left by then.
  * What a client asks in vain is an answer too, never thrown: 400, 404, 405, 416, and 503 while there are
@@ -106,8 +106,8 @@ export function files(
   const folder = folderOf(root);
   return (request) => {
     const { method, headers } = request;
-    if (method !== "GET" && method !== "HEAD") return NOT_ALLOWED;
     if (!request.path.startsWith(`${prefix}/`)) return NOT_FOUND;
+    if (method !== "GET" && method !== "HEAD") return NOT_ALLOWED;
     const sent = request.path.slice(prefix.length);
     const names = namesOf(sent, prefix === "");
     if (!Array.isArray(names)) return names;
@@ -174,7 +174,7 @@ function folderOf(root: string): string {
 }
 
 /** The names of a path, the last of which may be that of a folder; or the answer that refuses them.
- * An encoded slash separates nothing. */
+ * A name with an encoded slash is refused. */
 function namesOf(path: string, isSite: boolean): string[] | HttpResponse {
   let names;
   try {

@@ -30,7 +30,7 @@ export interface WebSocketOptions {
    * Close, or lets the system take nothing more for it for all of it is dropped. Default 30. */
   idleTimeout?: number | undefined;
   /** Whether a page of this origin may connect, else 403. Default: pages of the host that was asked, as
-   * browsers let any page connect, with that host's cookies (RFC 6455 §10.2). Who sends no origin may. */
+   * browsers let any page connect, with that host's cookies (RFC 6455 §10.2). Who sends no `Origin` may. */
   allowOrigin?: ((origin: string) => boolean) | undefined;
   /** Subprotocols; the first of them that the client offers is chosen. Default none. */
   protocols?: string[] | undefined;
@@ -135,7 +135,7 @@ const TAIL = Buffer.of(0, 0, 255, 255), FLUSHED = { finishFlush: constants.Z_SYN
 const LARGE = "The message is too large", NO_TEXT = "A text is not UTF-8";
 
 /** The server's end of a WebSocket. Iterated, it gives messages until both sides have said Close; it throws
- * a {@linkcode WebSocketError}, which a session may let pass, if it ends in any other way. Bytes become
+ * a {@linkcode WebSocketError}, which a session need not catch, if it ends in any other way. Bytes become
  * messages in `#parse`, messages become bytes in `#put`; `#finish` is the end. */
 class WebSocketConnection implements AsyncIterable<Message> {
   /** The subprotocol that was chosen, or "". */
@@ -189,7 +189,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
   [Symbol.asyncIterator](): this {
     return this;
   }
-  /** The next message, to be asked for one at a time. */
+  /** The next message. Rejects if the last call has not settled. */
   async next(): Promise<IteratorResult<Message, undefined>> {
     if (this.#isAsked) throw new Error("A message is being waited for already");
     this.#isAsked = true;
@@ -399,7 +399,7 @@ class WebSocketConnection implements AsyncIterable<Message> {
     this.#put(FIN | CLOSE, payload);
     this.#flush();
   }
-  /** Looks after the client, four times an `idleTimeout`. */
+  /** Checks on the client four times per `idleTimeout`. */
   #tick(): void {
     if (this.#isWriting && ++this.#stalls > 4) this.#drop("The client does not read");
     if (!this.#isReading && !this.#isClosing) return;

@@ -133,6 +133,8 @@ const ROWS: Row[] = [
   ["no file", "/small.css/x", 404],
   ["no file", `/${"n".repeat(300)}`, 404],
   ["no file", "/a/elsewhere", 404],
+  ["no file", "POST /a/elsewhere", 404], // So that it is for the next handler.
+  ["9110 §15.5.6", "POST /a/mount/small.css", 405],
   ["no file", "/a/mountain/small.css", 404],
   ["no listing", "/empty/", 404],
   ["no listing", "/", 404],
