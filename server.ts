@@ -202,20 +202,21 @@ export type ProxyField =
   | "X-Forwarded-Host"
   | "PROXY";
 
-/** The numbers among the options: each with its default, its bounds and its unit. A new one also needs
- * its line in {@linkcode ServeOptions}, and in chapter 8 in `USAGE` and `readArguments`. */
+/** The numbers among the options: each with its default, its bounds and its unit. What has no other bound
+ * must be a number that is exact; so only seconds can be `Infinity`. A new one also needs its line in
+ * {@linkcode ServeOptions}, and in chapter 8 in `USAGE` and `readArguments`. */
 const SETTINGS = {
   port: { value: 8080, least: 0, most: 65535, unit: "a whole number" },
   backlog: { value: 511, least: 0, most: 65535, unit: "a whole number" }, // as nginx asks for
   // With as many that linger, it fits the 4,096 descriptors that a service is often allowed.
-  maxConnections: { value: 1024, least: 1, most: Number.MAX_SAFE_INTEGER, unit: "a whole number" },
+  maxConnections: { value: 1024, least: 1, most: Infinity, unit: "a whole number" },
   // Longer than people take from one click to the next, mostly.
   idleTimeout: { value: 30, least: 0, most: Infinity, unit: "seconds" },
   // A body of maxBodySize over a link of 150 kbit/s.
   requestTimeout: { value: 60, least: 0, most: Infinity, unit: "seconds" },
   maxHeaderSize: { value: 16384, least: 64, most: 1048576, unit: "bytes" }, // as node:http has it
   maxHeaderCount: { value: 100, least: 1, most: 10000, unit: "a whole number" }, // as Apache has it
-  maxBodySize: { value: 1048576, least: 0, most: Number.MAX_SAFE_INTEGER, unit: "bytes" }, // as nginx has it
+  maxBodySize: { value: 1048576, least: 0, most: Infinity, unit: "bytes" }, // as nginx has it
 };
 type Settings = Record<keyof typeof SETTINGS, number>;
 
@@ -234,9 +235,7 @@ function checkSetting(name: keyof Settings, given: number | undefined, label: st
     : Number.isSafeInteger(number) && number >= least && number <= most;
   if (valid) return number;
   const range = unit === "seconds" ? `above ${least}` : `from ${least}`;
-  throw new RangeError(
-    `${label} must be ${unit} ${range}${most < Number.MAX_SAFE_INTEGER ? ` to ${most}` : ""}`,
-  );
+  throw new RangeError(`${label} must be ${unit} ${range}${most < Infinity ? ` to ${most}` : ""}`);
 }
 
 /** A socket file takes the place of a port. */
@@ -1038,7 +1037,8 @@ class DenoListener implements Listener {
   }
 }
 
-/** That they are of no use, Deno would find out when the first client comes, and Bun tell in numbers. */
+/** Checks them first: Deno would find out that they are of no use when the first client comes, and Bun
+ * tells it by an error number. */
 function secureContextOf({ cert, key }: { cert: string; key: string }): SecureContext {
   const { createPrivateKey, X509Certificate } = process.getBuiltinModule("node:crypto");
   // What comes before a certificate is a comment; another kind of block, or half of one, a mistake.

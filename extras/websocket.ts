@@ -135,9 +135,10 @@ const TAIL = Buffer.of(0, 0, 255, 255), FLUSHED = { finishFlush: constants.Z_SYN
 const LARGE = "The message is too large", NO_TEXT = "A text is not UTF-8";
 
 /** The server's end of a WebSocket. Iterated, it gives messages until both sides have said Close; it throws
- * a {@linkcode WebSocketError}, which a session need not catch, if it ends in any other way. Bytes become
- * messages in `#parse`, messages become bytes in `#put`; `#finish` is the end. */
+ * a {@linkcode WebSocketError}, which a session need not catch, if it ends in any other way. */
 class WebSocketConnection implements AsyncIterable<Message> {
+  // Bytes become messages in `#parse`, messages become bytes in `#put`; `#finish` is the end.
+
   /** The subprotocol that was chosen, or "". */
   readonly protocol: string;
   #ended = Promise.withResolvers<Closed>();

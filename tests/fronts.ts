@@ -299,7 +299,8 @@ export const FRONTS: Scenario[] = [
             assertEquals(JSON.parse(text), ["127.0.0.7", "http://mine:81/x"]);
           }
         });
-        await server.logged(/^127\.0\.0\.7(:\d+)? "GET \/x HTTP\/1\.0" 200/m);
+        const port = says === xff ? "" : ":[0-9]+"; // Only Forwarded tells it.
+        await server.logged(new RegExp(`^127\\.0\\.0\\.7${port} "GET /x HTTP/1\\.0" 200`, "m"));
       }
     },
     { needs: "nginx" },
