@@ -3949,6 +3949,7 @@ class Clock implements Now {
     const before = this.#now;
     this.#read();
     const deadline = this.#onTick(before, this.#now);
+    if (this.#stopped) return;
     this.#asleep = !this.#asked && deadline > this.#now;
     this.#asked = false;
     if (this.#asleep && deadline === Infinity) return;
@@ -3986,7 +3987,7 @@ class BoundedLog {
 }
 
 /** What a client is waited for: to send another request, the rest of a head, or content; to close. */
-type Awaited = "request" | "head" | "content" | "close" | undefined;
+type Awaited = "request" | "head" | "content" | "close";
 
 /** How long one client is waited for. */
 class Deadlines {
@@ -3995,10 +3996,11 @@ class Deadlines {
   readonly #requestTime: number;
   /** Milliseconds of waiting that the request which is being read may still cost. */
   #allowance: number;
-  #awaited: Awaited;
-  /** Since when, by the clock, and until when; and until when a write must have made progress. */
+  /** What it is waited for, if for anything; since when, by the clock, and until when. */
+  awaited: Awaited | undefined;
   #since = 0;
   #readBy = Infinity;
+  /** Until when it must have taken something of what is being written. */
   #writeBy = Infinity;
 
   constructor(shared: Shared) {
@@ -4007,27 +4009,24 @@ class Deadlines {
     this.#idleTime = idleTimeout * 1000;
     this.#requestTime = this.#allowance = requestTimeout * 1000;
   }
-  /** The next of them; Infinity while the client has nothing to do. */
+  /** The first of them; Infinity while the client has nothing to do. */
   get next(): number {
     return Math.min(this.#readBy, this.#writeBy);
   }
-  get awaited(): Awaited {
-    return this.#awaited;
-  }
-  await(what: NonNullable<Awaited>): void {
+  await(what: Awaited): void {
     const idleTime = this.#idleTime;
     let time = this.#shared.stopping ? TICK : idleTime;
     if (what !== "request") time = what === "close" ? LINGER_TIME : this.#allowance;
-    this.#awaited = what;
+    this.awaited = what;
     this.#since = this.#shared.clock.now();
     this.#readBy = this.#since + Math.min(time, idleTime);
   }
   /** Something of what was awaited has come; until further notice, no more is. */
   came(): void {
     const now = this.#shared.clock.now(); // which also brings the date up to date
-    const isRest = this.#awaited === "head" || this.#awaited === "content";
+    const isRest = this.awaited === "head" || this.awaited === "content";
     if (isRest) this.#allowance -= now - this.#since;
-    this.#awaited = undefined;
+    this.awaited = undefined;
     this.#readBy = Infinity;
   }
   /** Another request may begin, with all of its time. */
@@ -4049,10 +4048,6 @@ class Deadlines {
   }
   get isWriting(): boolean {
     return this.#writeBy < Infinity;
-  }
-  /** Nobody is waited for any more. */
-  end(): void {
-    this.#readBy = this.#writeBy = Infinity;
   }
 }
 
@@ -4212,23 +4207,17 @@ class Output {
 const LEFT = "the client left";
 
 /** What is told of an answer. */
-interface Outcome {
-  /** 0 if there was none. */
-  status: number;
-  /** Bytes of content that were sent. */
-  sent: number;
-  /** Why it failed, if it did. */
-  reason: string;
-  /** When it began to leave; NaN if that was all in one write. */
-  startedAt: number;
-}
+type Outcome = Pick<Answer, "status" | "sent" | "reason" | "startedAt">;
 
 /** The answer to one request: what the handler gave becomes bytes in the output. It ends with the request. */
-class Answer implements Outcome {
+class Answer {
   readonly request: IncomingRequest;
   status = 0;
+  /** Bytes of its content that were sent. */
   sent = 0;
+  /** Why it failed, if it did. */
   reason = "";
+  /** When it began to leave; NaN if that is all in one write. */
   startedAt = NaN;
   /** Whether the connection waits for another request after it. */
   persists = true;
@@ -4523,9 +4512,6 @@ class Answer implements Outcome {
 /** What a connection does for the client; what it waits for meanwhile, its deadlines say. */
 type Phase = "receiving" | "handling" | "answering" | "lingering" | "upgraded" | "closed";
 
-/** What a connection is doing, for {@linkcode ServerStats}. */
-type State = "idle" | "reading" | "handling" | "writing" | "lingering" | "upgraded";
-
 /**
  * One connection: its requests in order, each read, handled and answered before the next.
  *
@@ -4658,7 +4644,6 @@ class HttpConnection implements Patience, RequestOwner {
     if (this.isClosed) return;
     const { isLingering } = this;
     this.#enter("closed");
-    this.deadlines.end();
     this.#connection.close();
     for (const answered of this.output.lose()) this.#lost(answered, why);
     this.shared.closed(this, isLingering);
@@ -4686,11 +4671,7 @@ class HttpConnection implements Patience, RequestOwner {
   get leftAt(): number {
     return this.#phase === "handling" ? this.#answer!.leftAt : Infinity;
   }
-  /** When to stop waiting for the client; Infinity while it has nothing to do. */
-  get deadline(): number {
-    return this.deadlines.next;
-  }
-  get state(): State {
+  get state(): Exclude<keyof ServerStats["connections"], "waiting"> {
     const phase = this.#phase, { awaited } = this.deadlines;
     if (phase === "lingering" || phase === "upgraded") return phase;
     if (awaited !== undefined) return awaited === "request" ? "idle" : "reading";
@@ -5407,9 +5388,8 @@ class HttpServer implements Server, Shared {
   #dismissOne(): void {
     let longest: HttpConnection | undefined;
     for (const connection of this.#connections) {
-      if (connection.isIdle && connection.deadline < (longest?.deadline ?? Infinity)) {
-        longest = connection;
-      }
+      const isLonger = connection.deadlines.next < (longest?.deadlines.next ?? Infinity);
+      if (connection.isIdle && isLonger) longest = connection;
     }
     if (longest !== undefined) return longest.close();
     const before = this.clock.now() - LINGER_TIME;
@@ -5506,9 +5486,9 @@ class HttpServer implements Server, Shared {
   #checkDeadlines(before: number, now: number): number {
     let next = Infinity;
     for (const connection of this.#connections) {
-      if (connection.deadline <= before) connection.expire();
+      if (connection.deadlines.next <= before) connection.expire();
       else connection.watch();
-      if (connection.deadline < next) next = Math.max(connection.deadline, now);
+      next = Math.min(next, Math.max(connection.deadlines.next, now));
     }
     if (!this.crowded) return next;
     this.#dismissOne();
