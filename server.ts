@@ -4122,10 +4122,7 @@ class Output {
   }
   /** The answers that were not taken, and won't be. */
   lose(): Answered[] {
-    const lost = [...this.#leaving, ...this.#gathered];
-    this.#leaving = [];
-    this.#gathered = [];
-    return lost;
+    return [...this.#leaving.splice(0), ...this.#gathered.splice(0)];
   }
   /** Writes all that was gathered; undefined if that was done at once. */
   flush(): Promise<void> | undefined {
@@ -4218,22 +4215,15 @@ class Answer {
   owner: HttpResponse["upgrade"];
   /** Since when, by the clock, nobody may be there any more for whom the handler works. */
   leftAt = Infinity;
-  readonly #connection: HttpConnection;
   /** Where the pieces of its content come from, if they are streamed. */
-  #source: Source | undefined;
+  source: Source | undefined;
+  readonly #connection: HttpConnection;
   /** It is given in place of a handler that failed, perhaps by `onError`. */
   #isFailure = false;
 
   constructor(request: IncomingRequest, connection: HttpConnection) {
     this.request = request;
     this.#connection = connection;
-  }
-  get isStreamed(): boolean {
-    return this.#source !== undefined;
-  }
-  /** Nobody wants the rest of it. */
-  cancel(reason: unknown): void {
-    void this.#source?.cancel(reason);
   }
 
   /** The answer to what a handler threw. */
@@ -4248,7 +4238,7 @@ class Answer {
     const expected = error instanceof HttpError;
     this.#isFailure = true;
     if (expected) this.reason = visible(error.message) + because(error);
-    else this.#noteMistake(error);
+    else this.#connection.noteMistake(error, this.request);
     try {
       if (onError !== undefined) {
         const answer = onError(error, this.request);
@@ -4257,7 +4247,7 @@ class Answer {
         throw new TypeError("onError returned a promise: it must answer at once");
       }
     } catch (second) {
-      this.#noteMistake(second, "onError, ");
+      this.#connection.noteMistake(second, this.request, "onError, ");
     }
     return expected ? errorReply(error.status, error.message) : errorReply(500);
   }
@@ -4267,12 +4257,9 @@ class Answer {
       if (this.#isFailure) throw error; // It is what onError has answered.
       return checkResponse(this.failure(error));
     } catch (second) {
-      this.#noteMistake(second, "onError, ");
+      this.#connection.noteMistake(second, this.request, "onError, ");
       return checkResponse(errorReply(500));
     }
-  }
-  #noteMistake(error: unknown, where = ""): void {
-    this.#connection.noteMistake(error, this.request, where);
   }
 
   /** Sends it, or gathers it for the next write; undefined if nothing has to be waited for. */
@@ -4300,7 +4287,7 @@ class Answer {
       else reply = checkResponse(refusal);
     }
     if (isSource(reply.content)) {
-      this.#source = reply.content;
+      this.source = reply.content;
       const mayBeWhole = !reply.length || reply.isFetch;
       if (mayBeWhole && head.method !== "HEAD" && allowsContent(reply.status)) {
         return this.#sendGathered(reply, reply.content);
@@ -4316,11 +4303,11 @@ class Answer {
       const content = await gather(source, buffer);
       if (!isSource(content)) request.throwIfTold();
       const length = isSource(content) ? reply.length : content.length;
-      if (!isSource(content)) this.#source = undefined;
+      if (!isSource(content)) this.source = undefined;
       reply = { ...reply, content, length };
     } catch (error) {
       void source.cancel(error);
-      this.#source = undefined;
+      this.source = undefined;
       if (connection.isClosed || request.isReason(error)) throw error;
       reply = this.#failureReply(error);
     }
@@ -4336,7 +4323,7 @@ class Answer {
       reply = applyConditions(reply, this.request);
       if (isSource(content) && reply.content !== content) void content.cancel();
     }
-    if (isSource(reply.content)) this.#source = reply.content;
+    if (isSource(reply.content)) this.source = reply.content;
     else content.answered();
     if (reply.close) this.persists = false;
     this.status = reply.status;
@@ -4478,12 +4465,12 @@ class Answer {
     } catch (error) { // Without its end, so that the client notices.
       const isLost = connection.isClosed || error === output.failure || request.isReason(error);
       const isClients = error instanceof HttpError && error === request.content.failure;
-      if (!isLost && !isClients) this.#noteMistake(error);
+      if (!isLost && !isClients) this.#connection.noteMistake(error, this.request);
       this.reason = isLost ? "" : isClients ? `cut off: ${visible(error.message)}` : "cut off";
       void source.cancel(error);
       throw error;
     } finally {
-      this.#source = undefined;
+      this.source = undefined;
     }
   }
   /** As much as was promised has been sent: it may take the stream as long as it likes to end. */
@@ -4496,7 +4483,7 @@ class Answer {
       }
       throw new ResponseError("A streamed body is longer than its Content-Length");
     } catch (error) {
-      this.#noteMistake(error);
+      this.#connection.noteMistake(error, this.request);
       void source.cancel(error);
     }
   }
@@ -4633,15 +4620,15 @@ class HttpConnection implements Patience, RequestOwner {
   /** Closes the connection, and gives its permit back. */
   close(reason?: unknown, why = LEFT): void {
     if (this.isClosed) return;
-    const { isLingering } = this;
+    const wasLingering = this.isLingering;
     this.#enter("closed");
     this.#connection.close();
     for (const answered of this.output.lose()) this.#lost(answered, why);
-    this.shared.closed(this, isLingering);
-    const request = this.#answer?.request;
+    this.shared.closed(this, wasLingering);
+    const { request, source } = this.#answer ?? {};
     if (reason !== undefined) request?.abort(reason);
     request?.end(reason ?? new Error(CLOSED));
-    this.#answer?.cancel(reason);
+    void source?.cancel(reason);
   }
   get isClosed(): boolean {
     return this.#phase === "closed";
@@ -4716,7 +4703,7 @@ class HttpConnection implements Patience, RequestOwner {
       // stream may not be silent for long.
       answer.request.abort(undefined);
       answer.leftAt = clock.now();
-      if (answer.isStreamed && !deadlines.isWriting) deadlines.writing();
+      if (answer.source !== undefined && !deadlines.isWriting) deadlines.writing();
     });
     // Behind what it has sent ahead, its end can't be seen: so it may have left long ago.
     if (isSeen || answer.leftAt < Infinity) return;
@@ -4979,7 +4966,7 @@ class UpgradedConnection implements Connection {
   }
   read(buffer: Uint8Array): number | null | Promise<number | null> {
     const input = this.#input;
-    if (this.#holder.isClosed) return this.#refused(this.#failure ?? new Error(CLOSED));
+    if (this.#holder.isClosed) return unheeded(Promise.reject(this.#failure ?? new Error(CLOSED)));
     if (!input.empty) return input.take(buffer);
     if (input.ahead === undefined) return this.#heeded(input.readInto(buffer));
     // A read was begun before, to notice whether the client leaves.
@@ -4987,7 +4974,7 @@ class UpgradedConnection implements Connection {
   }
   write(bytes: Uint8Array): number | Promise<number> {
     // What is below might take it for a failure of the whole.
-    if (this.#hasEnded) return this.#refused(new Error("this side has ended"));
+    if (this.#hasEnded) return unheeded(Promise.reject(new Error("this side has ended")));
     return this.#heeded(this.#connection.write(bytes));
   }
   closeWrite(): void | Promise<void> {
@@ -4996,9 +4983,6 @@ class UpgradedConnection implements Connection {
   }
   close(): void {
     this.#holder.close(new Error(CLOSED));
-  }
-  #refused(error: unknown): Promise<never> {
-    return unheeded(Promise.reject(error));
   }
   /** The kernel tells of a reset only once: whatever is asked afterwards has to fail, too. */
   #heeded<T>(result: T | Promise<T>): T | Promise<T> {
@@ -5431,18 +5415,11 @@ class HttpServer implements Server, Shared {
   get stats(): ServerStats {
     const { answers, refused, timeouts, losses } = this.totals;
     const [none, one, two, three, four, five] = answers;
-    const connections = {
-      waiting: this.#queued + (this.#listener.waiting ?? 0),
-      idle: 0,
-      reading: 0,
-      handling: 0,
-      writing: 0,
-      lingering: 0,
-      upgraded: 0,
-    };
-    for (const { state } of this.#connections) connections[state]++;
+    const waiting = this.#queued + (this.#listener.waiting ?? 0);
+    const counts = { idle: 0, reading: 0, handling: 0, writing: 0, lingering: 0, upgraded: 0 };
+    for (const { state } of this.#connections) counts[state]++;
     return {
-      connections,
+      connections: { waiting, ...counts },
       freePermits: this.#permits.free,
       answers: { none, "1xx": one, "2xx": two, "3xx": three, "4xx": four, "5xx": five },
       refused,
