@@ -4747,10 +4747,9 @@ class HttpConnection implements Patience, RequestOwner {
   #setLimits(answer: Answer): HttpResponse | Response | undefined {
     const { options: { limits }, settings } = this.shared;
     if (limits === undefined) return undefined;
-    const { request } = answer;
     let maxBodySize: number, requestTimeout: number;
     try {
-      const own: RequestLimits | undefined = limits(request);
+      const own: RequestLimits | undefined = limits(answer.request);
       if (isPromise(own)) {
         (own as Promise<never>).catch(() => {});
         throw new TypeError("limits returned a promise: it must answer at once");
@@ -4762,7 +4761,7 @@ class HttpConnection implements Patience, RequestOwner {
       return answer.failure(error);
     }
     this.deadlines.allow(requestTimeout);
-    request.content.limitTo(maxBodySize);
+    answer.request.content.limitTo(maxBodySize);
     return undefined;
   }
   /** Waits for a handler; meanwhile the answers to the requests before leave. */
