@@ -25,6 +25,7 @@ import { APPS } from "./tests/apps.ts";
 import { SCENARIOS } from "./tests/blackbox.ts";
 import { BUSY } from "./tests/busy.ts";
 import { BROWSED } from "./tests/browser.ts";
+import "./tests/chapters.ts";
 import { FakeClock } from "./tests/clock.ts";
 import { CODED } from "./tests/compress.ts";
 import { CUT_OFF } from "./tests/cutoff.ts";
