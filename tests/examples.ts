@@ -13,7 +13,7 @@ import {
   type Scenario,
   TlsClient,
 } from "./sockets.ts";
-import { ask as asked, get } from "./tools.ts";
+import { ask as asked, get, pause } from "./tools.ts";
 
 Deno.test("examples/cors.ts leaves an answer what it is, and goes for errors, too", async () => {
   const outside = cors({
@@ -100,7 +100,7 @@ export async function ask(port: number, method: string, path: string, fields = "
 export async function soon(check: () => Promise<boolean>): Promise<void> {
   for (let i = 0; i < 100; i++) {
     if (await check()) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(20);
   }
   throw new Error(`never came true: ${check}`);
 }
@@ -443,22 +443,22 @@ export const EXAMPLES: Scenario[] = [
       while (stage !== "end") {
         assertMatch(await client.ask(hello), /^HTTP\/1\.1 200 /);
         if (stage === "after") kept++;
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await pause(5);
       }
       assertEquals(client.certificate(), old);
     };
     const clients = Array.from({ length: 12 }, (_, i) => i < 8 ? newcomer() : regular());
-    const pause = (milliseconds: number) =>
+    const underLoad = (milliseconds: number) =>
       Promise.race([
-        new Promise((resolve) => setTimeout(resolve, milliseconds)),
+        pause(milliseconds),
         Promise.all(clients),
       ]);
-    await pause(500);
+    await underLoad(500);
     stage = "while";
     await shell('cp "$1/cert.pem" "$2"; sleep 0.5; cp "$1/key.pem" "$2"', after.path, before.path);
     await soon(() => Promise.resolve(lines() > 0));
     stage = "after";
-    await pause(500);
+    await underLoad(500);
     stage = "end";
     await Promise.all(clients);
     assertEquals(Object.keys(seen.before), ["old"]);
@@ -488,7 +488,7 @@ export const EXAMPLES: Scenario[] = [
     { // One that leaves: the backend learns of it long before the limit.
       using client = await Client.connect(timeouts.port);
       await client.send("GET /report?ms=60000 HTTP/1.1\r\nHost: a\r\n\r\n");
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await pause(100);
     }
     await timeouts.printed(/stopped early[^]*stopped (early)/);
     assertEquals((await get("/report?ms=1")).status, 200);
@@ -516,7 +516,7 @@ export const EXAMPLES: Scenario[] = [
     await using shutdown = await start(runtime, "shutdown");
     using slow = await Client.connect(shutdown.port);
     await slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await pause(100);
     shutdown.signal("SIGTERM");
     await shutdown.printed(/SIGTERM: (stopping)/);
     shutdown.signal("SIGTERM");

@@ -15,6 +15,7 @@ import {
   type Runtime,
   type Scenario,
 } from "./sockets.ts";
+import { dice, pause } from "./tools.ts";
 
 /** As many bytes as are read at once, and some: the larger files are streamed. */
 const LARGE = 131072 + 1000;
@@ -75,15 +76,6 @@ async function askAll(
 async function open({ pid }: Process, folder: string): Promise<number> {
   const script = 'ls -l "/proc/$1/fd" | grep -c " $2/" || true';
   return Number(await shell(script, `${pid}`, folder));
-}
-
-/** Numbers that look random and are the same each time. */
-function dice(seed: number): (sides: number) => number {
-  let state = seed;
-  return (sides) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor(state / 2 ** 32 * sides);
-  };
 }
 
 const DATE = "Wed, 01 Jan 2020 00:00:00 GMT";
@@ -538,7 +530,7 @@ export const FILES: Scenario[] = [
     let status = "200";
     for (let i = 0; i < 80 && status === "200"; i++) {
       crowd.push(await Client.connect(server.port));
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await pause(5);
       status = await answer();
     }
     assertEquals(status, "503");
@@ -561,7 +553,7 @@ export const FILES: Scenario[] = [
     const watched = clients.finally(() => done = true);
     while (!done) {
       most = Math.max(most, await server.residentMiB());
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await pause(50);
     }
     assertEquals(await watched, Array(8).fill(`${200 << 20}`));
     assert(most - before < 100, `${before} to ${most} MiB`);
@@ -670,7 +662,7 @@ export const FILES: Scenario[] = [
     );
     for (let i = 0; i < 200; i++) {
       if (/seeked/.test(await browser.run<string>("return document.title"))) break;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await pause(50);
     }
     assertEquals(await browser.run("return document.title"), "seeked to 500");
     assertMatch(server.out, /"GET \/sound\.wav HTTP\/1\.1" 206 /);

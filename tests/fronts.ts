@@ -11,6 +11,7 @@ import {
   type Runtime,
   type Scenario,
 } from "./sockets.ts";
+import { dice, pause } from "./tools.ts";
 
 /** A client that connects from an address of its own, and shows what it gets. */
 async function ask(url: string, ...more: string[]): Promise<string> {
@@ -20,7 +21,7 @@ async function ask(url: string, ...more: string[]): Promise<string> {
       return await output("curl", ["-sSf", ...from, ...more, url]);
     } catch (error) {
       if (attempt === 100) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 50)); // The proxy may not be there yet.
+      await pause(50); // The proxy may not be there yet.
     }
   }
 }
@@ -114,14 +115,6 @@ async function tellingServer(runtime: Runtime, proxy: unknown): Promise<Process>
   return await Process.start(runtime, ["--proxy", JSON.stringify(proxy)], "tests/told.ts");
 }
 
-/** Numbers that look random and are the same each time. */
-function dice(seed: number): (sides: number) => number {
-  let state = seed;
-  return (sides) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor(state / 2 ** 32 * sides);
-  };
-}
 /** Prefixes, sound and not, and addresses near them, sound and not. */
 function questions(): [trusted: string[], addresses: string[]][] {
   const roll = dice(3);
@@ -222,7 +215,7 @@ export const FRONTS: Scenario[] = [
         const text = await ask(`http://127.0.0.1:${port}/book`, ...FORGED);
         assertMatch(text, /^\{/);
         await server.logged(/INFO - 127\.0\.0\.7:[1-9]\d+ "GET \/book HTTP\/1\.1" 200/);
-        await new Promise((resolve) => setTimeout(resolve, 300)); // for some of its checks
+        await pause(300); // for some of its checks
       });
       assert(!/6\.6\.6\.6|refused|ERROR/.test(server.log), server.log);
     },
@@ -235,7 +228,7 @@ export const FRONTS: Scenario[] = [
       await behindHaproxy("tcp", `127.0.0.1:${server.port} send-proxy-v2`, "", async (port) => {
         assertMatch(await ask(`https://127.0.0.1:${port}/book`, "--insecure"), /^\{/);
         await server.logged(/INFO - 127\.0\.0\.7:[1-9]\d+ "GET \/book HTTP\/1\.1" 200/);
-        await new Promise((resolve) => setTimeout(resolve, 300));
+        await pause(300);
       });
       assert(!/refused|failed|ERROR/.test(server.log), server.log);
       // Without the header, it is nobody who is believed.

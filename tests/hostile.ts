@@ -17,18 +17,13 @@ import {
   type Runtime,
   type Scenario,
 } from "./sockets.ts";
+import { get, pause } from "./tools.ts";
 
 const APP = "tests/app.ts";
 const CLOSE = "Connection: close\r\n";
 /** Milliseconds for which a server may keep a connection open for its last answer to arrive. */
 const LINGER_TIME = 2000;
 
-function get(path: string, fields = ""): string {
-  return `GET ${path} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
-}
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
 /** Waits for something, but no longer than that. */
 async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();

@@ -10,12 +10,10 @@ import {
   type Runtime,
   type Scenario,
 } from "./sockets.ts";
+import { pause } from "./tools.ts";
 
 const CLOSE = "GET /book HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
 /** Runs it with a new folder, and a runtime that may use it. */
 async function within(
   runtime: Runtime,
