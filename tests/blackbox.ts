@@ -1,13 +1,13 @@
 /** What is tried on the server from outside, with either runtime, started as a user starts it. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { Folder, shell } from "./examples.ts";
 import { field, parseResponses } from "./responses.ts";
 import {
   certificateIn,
   certify,
   Client,
   exchange,
+  Folder,
   output,
   overTls,
   peer,
@@ -15,6 +15,7 @@ import {
   reset,
   type Runtime,
   type Scenario,
+  shell,
   TlsClient,
 } from "./sockets.ts";
 import { pause } from "./tools.ts";

@@ -15,10 +15,9 @@ import {
   requestOf,
   type ServeOptions,
 } from "../server.ts";
-import { Folder, shell } from "./examples.ts";
 import { textOf } from "./memory.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
-import { Client, output, Process, type Scenario } from "./sockets.ts";
+import { Client, Folder, output, Process, type Scenario, shell } from "./sockets.ts";
 import { dice, get, pause, post, start } from "./tools.ts";
 
 const bytes = (text: string) => Buffer.from(text, "latin1");

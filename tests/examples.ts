@@ -8,9 +8,12 @@ import {
   certificateIn,
   certify,
   Client,
+  Folder,
   Process,
   type Runtime,
   type Scenario,
+  shell,
+  soon,
   TlsClient,
 } from "./sockets.ts";
 import { ask as asked, get, pause } from "./tools.ts";
@@ -61,29 +64,6 @@ async function start(runtime: Runtime, name: string, folder?: string, ...more: s
   return process;
 }
 
-/** A folder of its own for one test. The tests may not write; the shell that they start may. */
-export async function shell(script: string, ...args: string[]): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command("sh", {
-    args: ["-c", script, "sh", ...args],
-  }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  if (!success) throw new Error(text(stderr));
-  return text(stdout).trim();
-}
-export class Folder implements AsyncDisposable {
-  private constructor(readonly path: string) {}
-  static async create(): Promise<Folder> {
-    return new Folder(await shell("mktemp -d"));
-  }
-  /** All names in it, hidden ones too. */
-  async names(): Promise<string[]> {
-    return (await shell('ls -A "$1"', this.path)).split("\n").filter((name) => name !== "");
-  }
-  async [Symbol.asyncDispose](): Promise<void> {
-    await shell('rm -r "$1"', this.path);
-  }
-}
-
 /** One request as it is written here: `fetch` would tidy up the path before it sends it. */
 export async function ask(port: number, method: string, path: string, fields = "", body = "") {
   using client = await Client.connect(port);
@@ -94,15 +74,6 @@ export async function ask(port: number, method: string, path: string, fields = "
   const responses = parseResponses(await client.rest(), [method], true);
   assertEquals(responses.length, 1);
   return responses[0];
-}
-
-/** Tries again until it holds, for what happens soon. */
-export async function soon(check: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 100; i++) {
-    if (await check()) return;
-    await pause(20);
-  }
-  throw new Error(`never came true: ${check}`);
 }
 
 export const EXAMPLES: Scenario[] = [

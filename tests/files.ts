@@ -4,16 +4,19 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { files } from "../extras/files.ts";
 import { requestOf } from "../server.ts";
 import { WebDriver } from "./browser.ts";
-import { ask, Folder, shell, soon } from "./examples.ts";
+import { ask } from "./examples.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
 import {
   Client,
+  Folder,
   freePort,
   output,
   Process,
   reset,
   type Runtime,
   type Scenario,
+  shell,
+  soon,
 } from "./sockets.ts";
 import { dice, pause } from "./tools.ts";
 

@@ -1,9 +1,8 @@
 /** What users get is whole: the copied file, the example in the README, one binary, the package. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Folder, shell } from "./examples.ts";
 import { methodsOf, parseResponses } from "./responses.ts";
-import { Client, output, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { Client, Folder, output, Process, type Runtime, type Scenario, shell } from "./sockets.ts";
 import { VECTORS } from "./vectors.ts";
 
 /** Starts a command in another folder than the tests' own. */
