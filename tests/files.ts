@@ -684,20 +684,21 @@ with wave.open(sys.argv[1], "wb") as file:
 class Nginx implements AsyncDisposable {
   private constructor(
     readonly port: number,
-    readonly folder: string,
+    readonly folder: Folder,
     readonly child: Deno.ChildProcess,
   ) {}
   static async start(root: string): Promise<Nginx> {
     const port = freePort();
-    const folder = await shell("mktemp -d");
+    const folder = await Folder.create();
+    const { path } = folder;
     const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-      .map((name) => `${name}_temp_path ${folder}/${name};`).join(" ");
-    const config = `daemon off; master_process off; pid ${folder}/pid; error_log stderr; events {}
+      .map((name) => `${name}_temp_path ${path}/${name};`).join(" ");
+    const config = `daemon off; master_process off; pid ${path}/pid; error_log stderr; events {}
       http { access_log off; gzip_static on; gzip_vary on; ${paths}
         server { listen 127.0.0.1:${port}; root ${root}; merge_slashes off; absolute_redirect off; } }`;
-    await shell('printf %s "$2" > "$1/nginx.conf"', folder, config);
+    await shell('printf %s "$2" > "$1/nginx.conf"', path, config);
     const child = new Deno.Command("nginx", {
-      args: ["-e", "stderr", "-p", folder, "-c", `${folder}/nginx.conf`],
+      args: ["-e", "stderr", "-p", path, "-c", `${path}/nginx.conf`],
       stdin: "null",
       stdout: "null",
       stderr: "null",
@@ -715,6 +716,6 @@ class Nginx implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.child.kill("SIGTERM");
     await this.child.status;
-    await shell('rm -r "$1"', this.folder);
+    await this.folder[Symbol.asyncDispose]();
   }
 }

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startProxy } from "./proxied.ts";
 import {
   certify,
+  Folder,
   freePort,
   output,
   overTls,
@@ -60,16 +61,17 @@ async function behindNginx(
   run: (port: number) => Promise<void>,
 ): Promise<void> {
   const port = freePort();
-  const folder = (await output("mktemp", ["-d"])).trim();
+  await using folder = await Folder.create();
+  const { path } = folder;
   const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-    .map((name) => `${name}_temp_path ${folder}/${name};`).join("\n");
+    .map((name) => `${name}_temp_path ${path}/${name};`).join("\n");
   await output(
     "sh",
-    ["-c", 'cat > "$1"', "sh", `${folder}/nginx.conf`],
+    ["-c", 'cat > "$1"', "sh", `${path}/nginx.conf`],
     `
     daemon off;
     master_process off;
-    pid ${folder}/pid;
+    pid ${path}/pid;
     error_log stderr;
     events {}
     http {
@@ -86,7 +88,7 @@ async function behindNginx(
 `,
   );
   const nginx = new Deno.Command("nginx", {
-    args: ["-e", "stderr", "-p", folder, "-c", `${folder}/nginx.conf`],
+    args: ["-e", "stderr", "-p", path, "-c", `${path}/nginx.conf`],
     stdin: "null",
     stdout: "null",
     stderr: "null",
@@ -96,7 +98,6 @@ async function behindNginx(
   } finally {
     nginx.kill("SIGTERM");
     await nginx.status;
-    await output("rm", ["-r", folder]);
   }
 }
 
@@ -239,16 +240,16 @@ export const FRONTS: Scenario[] = [
   }, { needs: "haproxy", only: "Deno" }],
 
   ["PROXY in front of TLS is refused where the runtime can't read it", async (runtime) => {
-    const folder = (await output("mktemp", ["-d"])).trim();
-    await certify(folder);
-    const tls = ["--tls-cert", `${folder}/cert.pem`, "--tls-key", `${folder}/key.pem`];
+    await using folder = await Folder.create();
+    const { path } = folder;
+    await certify(path);
+    const tls = ["--tls-cert", `${path}/cert.pem`, "--tls-key", `${path}/key.pem`];
     await using server = Process.spawn(runtime, "server.ts", [...tls, ...BELIEVE, "--port", "0"]);
     assertEquals(await server.ended(), 1);
     assertMatch(
       server.log,
       /^Cannot listen at [^\n]+: on Bun, there is no PROXY with tls: [^\n]+\n$/,
     );
-    await output("rm", ["-r", folder]);
   }, { needs: "openssl", only: "Bun" }],
 
   ["HAProxy's X-Forwarded fields are believed, its client's are not", async (runtime) => {

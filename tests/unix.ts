@@ -4,6 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import {
   certify,
   Client,
+  Folder,
   freePort,
   output,
   Process,
@@ -19,18 +20,15 @@ async function within(
   runtime: Runtime,
   run: (folder: string, runtime: Runtime) => Promise<void>,
 ): Promise<void> {
-  const folder = (await output("mktemp", ["-d"])).trim();
-  const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
-  try {
-    await run(
-      folder,
-      runtime.name === "Bun"
-        ? runtime
-        : { ...runtime, args: ["run", "--no-prompt", "--allow-net", ...permissions] },
-    );
-  } finally {
-    await output("rm", ["-r", folder]);
-  }
+  await using folder = await Folder.create();
+  const { path } = folder;
+  const permissions = [`--allow-read=${path}`, `--allow-write=${path}`];
+  await run(
+    path,
+    runtime.name === "Bun"
+      ? runtime
+      : { ...runtime, args: ["run", "--no-prompt", "--allow-net", ...permissions] },
+  );
 }
 async function start(
   runtime: Runtime,
