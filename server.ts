@@ -3483,12 +3483,6 @@ function isSource(content: Reply["content"]): content is Source {
   return typeof content !== "string" && !(content instanceof Uint8Array);
 }
 
-/** The present second, and what a `Date` field says of it (9110 §6.6.1). */
-interface Now {
-  readonly second: number;
-  readonly date: string;
-}
-
 /** Every answer that the server itself gives to an error. */
 function errorReply(status: number, message?: string): HttpResponse {
   const text = `${status} ${REASONS[status] ?? "Error"}`;
@@ -3501,10 +3495,10 @@ function errorReply(status: number, message?: string): HttpResponse {
 
 /** The bytes of an answer to a message that was refused, and how many of them are content; `fields` are
  * lines to add. Even then HEAD must not be answered with content (9110 §9.3.2). */
-function encodeRefusal(error: HttpError, now: Now, method: string, fields = "") {
+function encodeRefusal(error: HttpError, date: string, method: string, fields = "") {
   const reply = checkResponse(errorReply(error.status, error.message));
   const content = String(reply.content);
-  const text = headText(reply, now.date, content.length, fields + CLOSE);
+  const text = headText(reply, date, content.length, fields + CLOSE);
   const size = method === "HEAD" ? 0 : content.length;
   return { bytes: encoder.encode(size === 0 ? text : text + content), size };
 }
@@ -3833,7 +3827,7 @@ const FROZEN = {
 /** The whole answer to a plain HTTP/1.1 GET, if `response` is frozen. */
 function frozenAnswer(
   response: HttpResponse | Response,
-  now: Now,
+  now: Clock,
   persists: boolean,
 ): FrozenAnswer | undefined {
   if (!Object.isFrozen(response) || isFetch(response)) return undefined;
@@ -3869,9 +3863,7 @@ function isDeepFrozen(response: HttpResponse | Response): boolean {
 interface Shared {
   readonly handler: Handler;
   readonly settings: Settings;
-  readonly limits: ServeOptions["limits"];
-  readonly onError: ServeOptions["onError"];
-  readonly onExchange: ServeOptions["onExchange"];
+  readonly options: ServeOptions;
   readonly proxies: Proxies | undefined;
   readonly log: Logger;
   readonly notes: BoundedLog;
@@ -3906,7 +3898,8 @@ interface Totals {
 
 /** The time, good to a {@linkcode TICK}. Asking the system would cost each request more than the
  * parsing of its head; this asks ten times a second, and not at all while nothing happens. */
-class Clock implements Now {
+class Clock {
+  /** The present second, and what a `Date` field says of it (9110 §6.6.1). */
   second = 0;
   date = "";
   #now = 0;
@@ -3949,6 +3942,7 @@ class Clock implements Now {
     const before = this.#now;
     this.#read();
     const deadline = this.#onTick(before, this.#now);
+    if (this.#stopped) return;
     this.#asleep = !this.#asked && deadline > this.#now;
     this.#asked = false;
     if (this.#asleep && deadline === Infinity) return;
@@ -3986,7 +3980,7 @@ class BoundedLog {
 }
 
 /** What a client is waited for: to send another request, the rest of a head, or content; to close. */
-type Awaited = "request" | "head" | "content" | "close" | undefined;
+type Awaited = "request" | "head" | "content" | "close";
 
 /** How long one client is waited for. */
 class Deadlines {
@@ -3995,10 +3989,11 @@ class Deadlines {
   readonly #requestTime: number;
   /** Milliseconds of waiting that the request which is being read may still cost. */
   #allowance: number;
-  #awaited: Awaited;
-  /** Since when, by the clock, and until when; and until when a write must have made progress. */
+  /** What it is waited for, if for anything; since when, by the clock, and until when. */
+  awaited: Awaited | undefined;
   #since = 0;
   #readBy = Infinity;
+  /** Until when it must have taken something of what is being written. */
   #writeBy = Infinity;
 
   constructor(shared: Shared) {
@@ -4007,27 +4002,24 @@ class Deadlines {
     this.#idleTime = idleTimeout * 1000;
     this.#requestTime = this.#allowance = requestTimeout * 1000;
   }
-  /** The next of them; Infinity while the client has nothing to do. */
+  /** The first of them; Infinity while the client has nothing to do. */
   get next(): number {
     return Math.min(this.#readBy, this.#writeBy);
   }
-  get awaited(): Awaited {
-    return this.#awaited;
-  }
-  await(what: NonNullable<Awaited>): void {
+  await(what: Awaited): void {
     const idleTime = this.#idleTime;
     let time = this.#shared.stopping ? TICK : idleTime;
     if (what !== "request") time = what === "close" ? LINGER_TIME : this.#allowance;
-    this.#awaited = what;
+    this.awaited = what;
     this.#since = this.#shared.clock.now();
     this.#readBy = this.#since + Math.min(time, idleTime);
   }
   /** Something of what was awaited has come; until further notice, no more is. */
   came(): void {
     const now = this.#shared.clock.now(); // which also brings the date up to date
-    const isRest = this.#awaited === "head" || this.#awaited === "content";
+    const isRest = this.awaited === "head" || this.awaited === "content";
     if (isRest) this.#allowance -= now - this.#since;
-    this.#awaited = undefined;
+    this.awaited = undefined;
     this.#readBy = Infinity;
   }
   /** Another request may begin, with all of its time. */
@@ -4049,10 +4041,6 @@ class Deadlines {
   }
   get isWriting(): boolean {
     return this.#writeBy < Infinity;
-  }
-  /** Nobody is waited for any more. */
-  end(): void {
-    this.#readBy = this.#writeBy = Infinity;
   }
 }
 
@@ -4212,23 +4200,17 @@ class Output {
 const LEFT = "the client left";
 
 /** What is told of an answer. */
-interface Outcome {
-  /** 0 if there was none. */
-  status: number;
-  /** Bytes of content that were sent. */
-  sent: number;
-  /** Why it failed, if it did. */
-  reason: string;
-  /** When it began to leave; NaN if that was all in one write. */
-  startedAt: number;
-}
+type Outcome = Pick<Answer, "status" | "sent" | "reason" | "startedAt">;
 
 /** The answer to one request: what the handler gave becomes bytes in the output. It ends with the request. */
-class Answer implements Outcome {
+class Answer {
   readonly request: IncomingRequest;
   status = 0;
+  /** Bytes of its content that were sent. */
   sent = 0;
+  /** Why it failed, if it did. */
   reason = "";
+  /** When it began to leave; NaN if that is all in one write. */
   startedAt = NaN;
   /** Whether the connection waits for another request after it. */
   persists = true;
@@ -4256,7 +4238,7 @@ class Answer implements Outcome {
 
   /** The answer to what a handler threw. */
   failure(thrown: unknown): HttpResponse | Response {
-    const { onError } = this.#connection.shared;
+    const { onError } = this.#connection.shared.options;
     const { failure } = this.request.content;
     // Whoever reads the content for the handler, as `fetch` does, may wrap what was wrong with it.
     const isWrapped = failure instanceof HttpError && !(thrown instanceof HttpError);
@@ -4523,18 +4505,13 @@ class Answer implements Outcome {
 /** What a connection does for the client; what it waits for meanwhile, its deadlines say. */
 type Phase = "receiving" | "handling" | "answering" | "lingering" | "upgraded" | "closed";
 
-/** What a connection is doing, for {@linkcode ServerStats}. */
-type State = "idle" | "reading" | "handling" | "writing" | "lingering" | "upgraded";
-
 /**
  * One connection: its requests in order, each read, handled and answered before the next.
  *
  * | phase     | what happens                                           | the client is waited for          |
  * | --------- | ------------------------------------------------------ | --------------------------------- |
- * | receiving | a head is read; answers from before may be leaving     | request: idleTimeout; then head:  |
- * |           |                                                        | what is left of requestTimeout    |
- * | handling  | a handler has the request                              | content, if it reads: likewise;   |
- * |           |                                                        | else `watch` looks for its end    |
+ * | receiving | a head is read; answers from before may be leaving     | request: idleTimeout; head: what is left of requestTimeout |
+ * | handling  | a handler has the request; `watch` looks for the end   | content, if it is read: likewise  |
  * | answering | its answer leaves: it is too late for a 408 or 100     | to take it: idleTimeout a step    |
  * | lingering | the last answer shall arrive; the permit is given back | close: LINGER_TIME                |
  * | upgraded  | somebody else has the connection                       | nothing                           |
@@ -4585,7 +4562,7 @@ class HttpConnection implements Patience, RequestOwner {
         while (head === undefined) {
           const flushed = output.flush();
           if (flushed !== undefined) await flushed;
-          if (this.#isDismissed()) return;
+          if (this.shared.crowded && !this.#hasBegun && this.#answered > 0) return; // others wait
           deadlines.await(this.#hasBegun ? "head" : "request");
           const read = this.#input.read();
           const isMuch = this.steps >= STEPS_A_TURN / 2;
@@ -4658,7 +4635,6 @@ class HttpConnection implements Patience, RequestOwner {
     if (this.isClosed) return;
     const { isLingering } = this;
     this.#enter("closed");
-    this.deadlines.end();
     this.#connection.close();
     for (const answered of this.output.lose()) this.#lost(answered, why);
     this.shared.closed(this, isLingering);
@@ -4686,11 +4662,7 @@ class HttpConnection implements Patience, RequestOwner {
   get leftAt(): number {
     return this.#phase === "handling" ? this.#answer!.leftAt : Infinity;
   }
-  /** When to stop waiting for the client; Infinity while it has nothing to do. */
-  get deadline(): number {
-    return this.deadlines.next;
-  }
-  get state(): State {
+  get state(): Exclude<keyof ServerStats["connections"], "waiting"> {
     const phase = this.#phase, { awaited } = this.deadlines;
     if (phase === "lingering" || phase === "upgraded") return phase;
     if (awaited !== undefined) return awaited === "request" ? "idle" : "reading";
@@ -4778,10 +4750,6 @@ class HttpConnection implements Patience, RequestOwner {
     this.#parser = undefined;
     return head;
   }
-  /** Whether the connection makes room for another rather than wait for a request. */
-  #isDismissed(): boolean {
-    return this.shared.crowded && !this.#hasBegun && this.#answered > 0;
-  }
   /** The client has sent its last byte. */
   async #ended(): Promise<void> {
     if (this.#hasBegun) throw new HttpError(400, "The request ended early"); // 9112 §8
@@ -4790,7 +4758,7 @@ class HttpConnection implements Patience, RequestOwner {
   /** Asks the application how much content this request may have; if that fails, for an answer.
    * @throws {HttpError} if it has announced more. */
   #setLimits(answer: Answer): HttpResponse | Response | undefined {
-    const { limits, settings } = this.shared;
+    const { options: { limits }, settings } = this.shared;
     if (limits === undefined) return undefined;
     const { request } = answer;
     let maxBodySize: number, requestTimeout: number;
@@ -4878,7 +4846,7 @@ class HttpConnection implements Patience, RequestOwner {
   /** Gathers the server's own answer to a message, behind nothing else. */
   #putRefusal(error: HttpError): void {
     const { method } = this.#seen();
-    const { bytes, size } = encodeRefusal(error, this.shared.clock, method);
+    const { bytes, size } = encodeRefusal(error, this.shared.clock.date, method);
     const outcome: Outcome = this.#answer ?? { ...NO_ANSWER };
     outcome.status = error.status;
     outcome.sent = size;
@@ -5176,7 +5144,7 @@ export function serve(
   const handler = handlerOf(application);
   const { port: checked, backlog } = checkSettings(options);
   checkUnix(options);
-  const { bytes: refusal } = encodeRefusal(BUSY, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
+  const { bytes: refusal } = encodeRefusal(BUSY, "", "", "Retry-After: 1\r\n");
   const refused: ListenOptions["refused"] = (...which) => server.noteRefused(...which);
   const { hostname, port, reusePort, unix, unixMode, tls, proxy } = options;
   if (proxy !== undefined) new Proxies(proxy); // which throws before the port is taken
@@ -5282,9 +5250,7 @@ function harmless(log: Logger): Logger {
 class HttpServer implements Server, Shared {
   readonly handler: Handler;
   readonly settings: Settings;
-  readonly limits: ServeOptions["limits"];
-  readonly onError: ServeOptions["onError"];
-  readonly onExchange: ServeOptions["onExchange"];
+  readonly options: ServeOptions;
   readonly proxies: Proxies | undefined;
   readonly log: Logger;
   readonly notes: BoundedLog;
@@ -5318,19 +5284,17 @@ class HttpServer implements Server, Shared {
   constructor(listener: Listener, handler: Handler, options: ServeOptions) {
     this.handler = handler;
     this.settings = checkSettings(options);
-    this.limits = options.limits;
-    this.onError = options.onError;
-    this.onExchange = options.onExchange;
+    this.options = { ...options };
     const proxies = options.proxy && new Proxies(options.proxy);
     // A second header would be the client's.
     const isRead = listener.readsProxyHeader && proxies?.says.includes("PROXY");
     this.proxies = isRead ? undefined : proxies;
     this.log = harmless(options.log ?? {});
-    this.isTold = (this.log.info ?? this.onExchange) !== undefined;
+    this.isTold = (this.log.info ?? options.onExchange) !== undefined;
     const { maxBodySize, ...others } = this.settings;
     this.headLimits = {
       ...others,
-      maxBodySize: this.limits === undefined ? maxBodySize : Infinity,
+      maxBodySize: options.limits === undefined ? maxBodySize : Infinity,
     };
     this.notes = new BoundedLog(this.log);
     this.addr = listener.addr;
@@ -5407,9 +5371,8 @@ class HttpServer implements Server, Shared {
   #dismissOne(): void {
     let longest: HttpConnection | undefined;
     for (const connection of this.#connections) {
-      if (connection.isIdle && connection.deadline < (longest?.deadline ?? Infinity)) {
-        longest = connection;
-      }
+      const isLonger = connection.deadlines.next < (longest?.deadlines.next ?? Infinity);
+      if (connection.isIdle && isLonger) longest = connection;
     }
     if (longest !== undefined) return longest.close();
     const before = this.clock.now() - LINGER_TIME;
@@ -5423,7 +5386,7 @@ class HttpServer implements Server, Shared {
     if (Number.isNaN(answered.answerTime)) answered.answerTime = answered.time;
     if (this.log.info !== undefined) this.#logExchange(answered);
     try {
-      const result: unknown = this.onExchange?.(answered);
+      const result: unknown = this.options.onExchange?.(answered);
       if (isPromise(result)) result.catch((error) => this.#noteMistake(error));
     } catch (error) {
       this.#noteMistake(error);
@@ -5506,9 +5469,9 @@ class HttpServer implements Server, Shared {
   #checkDeadlines(before: number, now: number): number {
     let next = Infinity;
     for (const connection of this.#connections) {
-      if (connection.deadline <= before) connection.expire();
+      if (connection.deadlines.next <= before) connection.expire();
       else connection.watch();
-      if (connection.deadline < next) next = Math.max(connection.deadline, now);
+      next = Math.min(next, Math.max(connection.deadlines.next, now));
     }
     if (!this.crowded) return next;
     this.#dismissOne();
