@@ -40,6 +40,7 @@ import { HOSTILE } from "./tests/hostile.ts";
 import { LAB } from "./tests/lab.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import "./tests/mended.ts";
+import "./tests/seldom.ts";
 import "./tests/trusted.ts";
 import { NEAR } from "./tests/names.ts";
 import { answersOf, PACKAGE } from "./tests/package.ts";
@@ -1506,7 +1507,7 @@ Deno.test("shutdown finishes what runs, closes what is idle, and cuts off what i
 
 Deno.test("what has arrived when the server stops is answered", async () => {
   const server = start(async ({ path }) => {
-    await pause(20);
+    await pause(100);
     return { body: path };
   }, { maxConnections: 2 });
   const clients = Array.from({ length: 10 }, () => server.connect());
