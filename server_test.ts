@@ -1022,6 +1022,10 @@ Deno.test("the log explains what a handler did wrong", async () => {
       "A body must be text, bytes, a Blob or a stream, not an object: use JSON.stringify",
     ],
     [{ headers: { "X": "a\r\nb" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "a\nb" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "a\rb" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "a\0b" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "a\x7fb" } }, "The response's field X has a control character in it"],
     [{ headers: { "X": "€" } }, "The response's field X has a character beyond U+00FF"],
     [{ headers: { "X": 1 } }, "The response's field X must be a string, not a number"],
     [{ headers: { "X A": "b" } }, "A field name has letters, digits and hyphens, unlike 'X A'"],
@@ -1209,6 +1213,14 @@ Deno.test("preconditions and ranges, for whatever has a validator", async () => 
     [strong, 'If-None-Match: "b", "a,b"', 200],
     [strong, 'If-None-Match: "A"', 200],
     [strong, "If-None-Match: a", 200],
+    [strong, 'If-None-Match: x"a"', 200],
+    [strong, 'If-None-Match: "a"x', 200],
+    [strong, 'If-None-Match: "b",\t"a"\t, "c"', 304],
+    [strong, 'If-None-Match: "b", "a" , "c"', 304],
+    ['ETag: ""', 'If-None-Match: ""', 304],
+    ['ETag: "!\xe9"', 'If-None-Match: "!\xe9"', 304],
+    ['ETag: "W/a"', 'If-None-Match: "W/a"', 304],
+    ['ETag: "W/a"', 'If-None-Match: "a"', 200],
     // 9110 §13.1.3 and §13.1.4, in the three forms of 9110 §5.6.7
     [dated, `If-Modified-Since: ${same}`, 304],
     [dated, "If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT", 304],
@@ -1244,6 +1256,36 @@ Deno.test("preconditions and ranges, for whatever has a validator", async () => 
     if (status === 200) assertEquals(received.body, "hello");
     if (status === 304) {
       assertEquals([received.body, field(received, "etag")], ["", headers["ETag"]]);
+    }
+  }
+  // 9110 §13.1.5: what was modified just now may be so again within the second.
+  const now = new Date(Math.ceil(Date.now() / 1000) * 1000).toUTCString();
+  const fresh = () => ({ headers: { "Last-Modified": now }, body: "hello" });
+  assertEquals(
+    (await ask(fresh, get("/", `Range: bytes=1-2\r\nIf-Range: ${now}\r\n`)))[0].status,
+    200,
+  );
+  // 9110 §14.1.2 and §14.4, of all that has parts
+  const ranges: [range: string, from: number, to: number][] = [
+    ["bytes=0-", 0, 5],
+    ["bytes=1-", 1, 5],
+    ["bytes=4-4", 4, 5],
+    ["bytes=2-9", 2, 5],
+    ["bytes=-2", 3, 5],
+    ["bytes=-9", 0, 5],
+    ["bytes= 1-2", 1, 3],
+    ["bytes=\t1-2", 1, 3],
+  ];
+  for (const [range, from, to] of ranges) {
+    for (const body of ["hello", bytesOf("hello"), new Blob(["hello"])]) {
+      const [received] = await ask(() => ({ body }), get("/", `Range: ${range}\r\n`));
+      const told = ["content-range", "content-length"].map((name) => field(received, name));
+      const expected = [`bytes ${from}-${to - 1}/5`, `${to - from}`];
+      assertEquals([received.status, received.body, ...told], [
+        206,
+        "hello".slice(from, to),
+        ...expected,
+      ]);
     }
   }
   // Only what is a 200 to GET or HEAD; and a stream that is not there at once is sent whole.

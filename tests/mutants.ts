@@ -179,41 +179,52 @@ function mutationsOf(code: string): string[] {
   }
 }
 
-/** Which lines are mutated: those from one text to another. */
-const PARTS: [chapter: string, from: RegExp, to: RegExp][] = [
+/** The chapters that are mutated: which begins where. */
+const CHAPTERS: [chapter: string, from: RegExp, to: RegExp][] = [
   ["3", /^\/\/ 3\. Parsing/, /^\/\/ 4\. Bodies/],
-  ["4", /^export class HttpHeaders/, /^\/\*\* Buffers of the sizes/],
-  ["4", /^const TOKENS/, /^\/\*\* What content, in or out/],
+  ["4", /^\/\/ 4\. Bodies/, /^\/\/ 5\. Responses/],
+  ["5", /^\/\/ 5\. Responses/, /^\/\/ 6\. The connection/],
 ];
+/** What is left out of them. */
+const LEFT_OUT = /^$/;
 
 function mutantsOf(lines: string[], chapter: string | undefined): Mutant[] {
   const mutants: Mutant[] = [];
-  for (const [of, from, to] of PARTS) {
+  for (const [of, from, to] of CHAPTERS) {
     if (chapter !== undefined && chapter !== of) continue;
     const first = lines.findIndex((line) => from.test(line));
     const last = lines.findIndex((line) => to.test(line));
     if (first < 0 || last < first) throw new Error(`no part from ${from} to ${to}`);
-    let isType = false;
+    let isLeftOut = false;
     for (let line = first; line < last; line++) {
       const code = lines[line];
-      if (/^(export )?interface /.test(code)) isType = true;
-      if (code === "}") isType = false;
-      if (isType || /^\s*(\/\/|\/\*\*|\*)/.test(code)) continue;
+      const declared = DECLARATION.exec(code);
+      if (declared) isLeftOut = /interface|type/.test(declared[1]) || LEFT_OUT.test(declared[2]);
+      if (isLeftOut || /^\s*(\/\/|\/\*\*|\*)/.test(code)) continue;
       const others = new Set(mutationsOf(code));
       for (const to of others) mutants.push({ line, from: code.trim(), to: to.trim() });
     }
   }
   return mutants;
 }
+const DECLARATION = /^(?:export )?(?:async )?(class|function\*?|const|let|interface|type) (\w+)/;
 
 function isEquivalent(mutant: Mutant): boolean {
   return EQUIVALENT.some(([from, to]) => from.test(mutant.from) && to.test(mutant.to));
 }
 
+/** The tests that find most mutants soon. They are run first. */
+const FIRST =
+  /^(three thousand fuzzed|9110|9112|content|header|text that|100|every kind|statuses|fields|a response)/;
+
 /** The copy that mutants are put into. */
 class Copy implements AsyncDisposable {
   readonly #folder: string;
   readonly #lines: string[];
+  /** The names of tests in the order in which they are run. */
+  #order: string[] = JSON.parse(Deno.readTextFileSync(Deno.env.get("FIRST")!));
+  /** Milliseconds that each took, without a mutant. */
+  readonly #took = new Map<string, number>();
 
   private constructor(folder: string, lines: string[]) {
     this.#folder = folder;
@@ -226,67 +237,89 @@ class Copy implements AsyncDisposable {
     await new Deno.Command("cp", { args }).output();
     return new Copy(folder, lines);
   }
-  /** Whether a test notices that a line is another one. */
-  async notices({ line, to }: Mutant, stages: Stage[]): Promise<boolean> {
+  /** The test that notices that a line is another one; or undefined. */
+  async notices({ line, to }: Mutant, isFast = false): Promise<string | undefined> {
     await Deno.writeTextFile(`${this.#folder}/server.ts`, this.#lines.with(line, to).join("\n"));
-    for (const stage of stages) {
-      if (!await this.#succeeds(stage)) return true;
-    }
-    return false;
+    const [success, name] = await this.#run(isFast);
+    if (success) return undefined;
+    // What has noticed this one may notice the next.
+    if (name !== "") this.#order = [name, ...this.#order.filter((one) => one !== name)];
+    return name;
   }
-  async #succeeds({ args, most }: Stage): Promise<boolean> {
+  /** Runs tests until one fails, or does not end. Tells whether none did, and which was the last. */
+  async #run(isFast: boolean): Promise<[success: boolean, last: string]> {
     const child = new Deno.Command(Deno.execPath(), {
-      args,
+      args: [
+        "run",
+        "--no-check",
+        "--no-prompt",
+        "--import-map=tests/offline.json",
+        "tests/mutants.ts",
+        "--run",
+      ],
       cwd: this.#folder,
-      stdout: "null",
+      stdin: "piped",
+      stdout: "piped",
       stderr: "null",
     }).spawn();
-    const timer = setTimeout(() => child.kill("SIGKILL"), most); // Some never end.
+    const stdin = child.stdin.getWriter();
+    await stdin.write(new TextEncoder().encode(JSON.stringify({ order: this.#order, isFast })));
+    await stdin.close().catch(() => {});
+    const isRehearsal = this.#took.size === 0;
+    let last = "", since = performance.now();
+    const kill = () => child.kill("SIGKILL");
+    let timer = setTimeout(kill, 60_000);
+    let rest = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) {
+        if (!line.startsWith(BEGINS)) continue;
+        clearTimeout(timer);
+        if (isRehearsal && last !== "") this.#took.set(last, performance.now() - since);
+        last = line.slice(BEGINS.length);
+        since = performance.now();
+        timer = setTimeout(kill, 2000 + 10 * (this.#took.get(last) ?? 5000));
+      }
+    }
     const { success } = await child.status;
     clearTimeout(timer);
-    return success;
+    return [success, last];
   }
   /** Checks that the tests succeed as long as nothing is wrong, and finds out how long they take. */
-  async rehearse(stages: Stage[]): Promise<void> {
-    for (const stage of stages) {
-      const started = performance.now();
-      if (await this.notices({ line: 0, from: "", to: this.#lines[0] }, [stage])) {
-        throw new Error(`${stage.args.join(" ")} fails without any mutant`);
-      }
-      stage.most = 2000 + 5 * (performance.now() - started);
-    }
+  async rehearse(): Promise<void> {
+    const [success, last] = await this.#run(true);
+    if (!success) throw new Error(`${last}: it fails without any mutant`);
+    this.#order = [...this.#took].sort((a, b) => a[1] - b[1]).map(([name]) => name);
   }
   async [Symbol.asyncDispose](): Promise<void> {
     await Deno.remove(this.#folder, { recursive: true });
   }
 }
-/** Some of the tests: how they are run, and for how many milliseconds at most. */
-interface Stage {
-  args: string[];
-  most: number;
-}
-const OFFLINE = ["--no-check", "--no-prompt", "--import-map=tests/offline.json"];
-/** The first finds most of what never ends, which costs the most time. */
-const QUICK: Stage[] = ["first", "second"].map((stage) => ({
-  args: ["run", ...OFFLINE, "tests/mutants.ts", "--quick", stage],
-  most: 60_000,
-}));
-const THOROUGH: Stage = {
-  args: ["test", ...OFFLINE, "--quiet", "--fail-fast", "server_test.ts"],
-  most: 300_000,
-};
+const BEGINS = "begins: ";
 
-/** The tests that find most mutants, the fastest first. Ends the process at the first that fails. */
-async function runQuickly(stage: string): Promise<never> {
-  const { runCases, runHeads } = await import("./fuzz.ts");
-  if (stage === "first") {
-    runHeads(1, 2000);
-    await runCases(1, 50);
-    process.exit(0);
+/** Runs the tests, as `deno test` does that has no permissions. Ends the process at the first that fails. */
+async function runTests(): Promise<never> {
+  const tests = new Map<string, () => void | Promise<void>>();
+  const test = (name: string, ...rest: unknown[]) => {
+    if (rest.length === 2 && (rest[0] as Deno.TestDefinition).ignore) return;
+    tests.set(name, rest.at(-1) as () => void);
+  };
+  Object.assign(Deno, { test });
+  await import("../server_test.ts");
+  const { order, isFast } = JSON.parse(await new Response(Deno.stdin.readable).text());
+  const names = [...tests.keys()];
+  const first = [...order, ...(order.length > 0 ? [] : names.filter((name) => FIRST.test(name)))];
+  for (const name of new Set<string>([...first, ...(isFast ? [] : names)])) {
+    Deno.stdout.writeSync(new TextEncoder().encode(`${BEGINS}${name}\n`));
+    try {
+      await tests.get(name)!();
+    } catch (error) {
+      console.error(error);
+      process.exit(1);
+    }
   }
-  runHeads(2001, 18_000);
-  const { NEAR } = await import("./names.ts");
-  for (const [, run] of NEAR) await run();
+  Deno.stdout.writeSync(new TextEncoder().encode(`${BEGINS}nothing\n`));
   process.exit(0);
 }
 
@@ -300,10 +333,10 @@ async function main(): Promise<void> {
       seed: { type: "string", default: "1" },
       list: { type: "boolean" },
       fast: { type: "boolean" },
-      quick: { type: "string" },
+      run: { type: "boolean" },
     },
   });
-  if (values.quick !== undefined) await runQuickly(values.quick);
+  if (values.run) await runTests();
   const { randomNumbers } = await import("./fuzz.ts");
   const lines = (await Deno.readTextFile("server.ts")).split("\n");
   const all = mutantsOf(lines, values.chapter);
@@ -322,12 +355,15 @@ async function main(): Promise<void> {
   if (values.list) return console.log(mutants.map(show).join("\n"));
 
   await using copy = await Copy.make(lines);
-  await copy.rehearse(QUICK);
-  const stages = values.fast ? QUICK : [...QUICK, THOROUGH];
+  await copy.rehearse();
   let survivors = 0;
   for (const [i, mutant] of mutants.entries()) {
     if (i % 100 === 0) console.log(`${i} of ${mutants.length} mutants`);
-    if (await copy.notices(mutant, stages)) continue;
+    const noticed = await copy.notices(mutant, values.fast);
+    if (Deno.env.get("V")) {
+      console.log(`${Math.round(performance.now())} ${mutant.line + 1} ${noticed}`);
+    }
+    if (noticed !== undefined) continue;
     survivors++;
     console.log(`survives: ${show(mutant)}`);
   }
