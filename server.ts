@@ -1512,21 +1512,6 @@ async function settlesAtOnce(promise: Promise<unknown>): Promise<boolean> {
   return isSettled;
 }
 
-/** Writes text that is all ASCII, for which there must be room; else returns false. On Deno, a short text
- * is written sooner than a function of the runtime is called. */
-function writeAscii(text: string, buffer: Buffer, at: number): boolean {
-  const { length } = text;
-  if (typeof Bun !== "undefined" || length > SHORT_TEXT) {
-    return Buffer.byteLength(text) === length && buffer.write(text, at) === length;
-  }
-  for (let i = 0; i < length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit > 127) return false;
-    buffer[at + i] = unit;
-  }
-  return true;
-}
-
 /** What a request for Fetch is based on. On Bun, `new Request(it, init)` asks for the method of those alone
  * that Bun has made; on Deno, making one takes 2 µs. */
 const RequestBase = typeof Bun === "undefined" ? class {} : Request;
@@ -2423,15 +2408,10 @@ function badChunk(why: string): HttpError {
 /** An {@linkcode Exchange} that is not over yet. */
 type Answered = { -readonly [name in keyof Exchange]: Exchange[name] };
 
-/** What content, in or out, needs of the connection: somebody who looks at the clock. */
+/** What content needs of the connection: somebody who looks at the clock. */
 interface Patience {
   /** Something is done without waiting. When that is much, others get their turn before. */
   step(size?: number): Promise<void> | undefined;
-  /** Writing has to wait for the client from now on; it has not any more. */
-  writing(): void;
-  written(): void;
-  /** The last of an answer has been taken. */
-  taken(answered: Answered): void;
   /** Reading has to wait for the client from now on. */
   waiting(): void;
   /** It has not any more. Throws if the client took too long. */
@@ -2765,8 +2745,6 @@ class IncomingRequest implements HttpRequest {
   #completion: PromiseWithResolvers<void> | undefined;
   #outcome: { failure: unknown } | undefined;
   #gone: unknown;
-  /** It has been answered in place of a handler that failed, perhaps by `onError`. */
-  hasFailed = false;
 
   constructor(
     head: Head,
@@ -3025,9 +3003,6 @@ export function requestOf(values: RequestValues = {}): HttpRequest {
     isStopping: false,
     watch() {},
     step: () => undefined,
-    writing() {},
-    written() {},
-    taken() {},
     waiting() {},
     resumed() {},
     sendContinue: () => Promise.resolve(),
@@ -3508,12 +3483,6 @@ function isSource(content: Reply["content"]): content is Source {
   return typeof content !== "string" && !(content instanceof Uint8Array);
 }
 
-/** The present second, and what a `Date` field says of it (9110 §6.6.1). */
-interface Now {
-  readonly second: number;
-  readonly date: string;
-}
-
 /** Every answer that the server itself gives to an error. */
 function errorReply(status: number, message?: string): HttpResponse {
   const text = `${status} ${REASONS[status] ?? "Error"}`;
@@ -3526,10 +3495,10 @@ function errorReply(status: number, message?: string): HttpResponse {
 
 /** The bytes of an answer to a message that was refused, and how many of them are content; `fields` are
  * lines to add. Even then HEAD must not be answered with content (9110 §9.3.2). */
-function encodeRefusal(error: HttpError, now: Now, method: string, fields = "") {
+function encodeRefusal(error: HttpError, date: string, method: string, fields = "") {
   const reply = checkResponse(errorReply(error.status, error.message));
   const content = String(reply.content);
-  const text = headText(reply, now.date, content.length, fields + CLOSE);
+  const text = headText(reply, date, content.length, fields + CLOSE);
   const size = method === "HEAD" ? 0 : content.length;
   return { bytes: encoder.encode(size === 0 ? text : text + content), size };
 }
@@ -3858,10 +3827,10 @@ const FROZEN = {
 /** The whole answer to a plain HTTP/1.1 GET, if `response` is frozen. */
 function frozenAnswer(
   response: HttpResponse | Response,
-  now: Now,
+  now: Clock,
   persists: boolean,
 ): FrozenAnswer | undefined {
-  if (isFetch(response)) return undefined;
+  if (!Object.isFrozen(response) || isFetch(response)) return undefined;
   const answers = persists ? FROZEN.kept : FROZEN.closed;
   const known = answers.get(response);
   if (known !== undefined && known.second === now.second) return known;
@@ -3878,7 +3847,7 @@ function frozenAnswer(
   return answer;
 }
 function isDeepFrozen(response: HttpResponse | Response): boolean {
-  if (typeof response !== "object" || response === null || !Object.isFrozen(response)) return false;
+  if (typeof response !== "object" || response === null) return false;
   const { headers, body, upgrade } = response as HttpResponse;
   if (isStreamed(body) || upgrade !== undefined) return false;
   return headers === undefined ||
@@ -3894,9 +3863,7 @@ function isDeepFrozen(response: HttpResponse | Response): boolean {
 interface Shared {
   readonly handler: Handler;
   readonly settings: Settings;
-  readonly limits: ServeOptions["limits"];
-  readonly onError: ServeOptions["onError"];
-  readonly onExchange: ServeOptions["onExchange"];
+  readonly options: ServeOptions;
   readonly proxies: Proxies | undefined;
   readonly log: Logger;
   readonly notes: BoundedLog;
@@ -3917,7 +3884,7 @@ interface Shared {
   /** Tells everybody who wants to know what became of a request. */
   tell(answered: Answered): void;
   /** Forgets a connection, and gives its permit back if it has not been. */
-  closed(connection: HttpConnection): void;
+  closed(connection: HttpConnection, isLingering: boolean): void;
 }
 
 /** What is counted for {@linkcode ServerStats}. */
@@ -3931,7 +3898,8 @@ interface Totals {
 
 /** The time, good to a {@linkcode TICK}. Asking the system would cost each request more than the
  * parsing of its head; this asks ten times a second, and not at all while nothing happens. */
-class Clock implements Now {
+class Clock {
+  /** The present second, and what a `Date` field says of it (9110 §6.6.1). */
   second = 0;
   date = "";
   #now = 0;
@@ -3974,6 +3942,7 @@ class Clock implements Now {
     const before = this.#now;
     this.#read();
     const deadline = this.#onTick(before, this.#now);
+    if (this.#stopped) return;
     this.#asleep = !this.#asked && deadline > this.#now;
     this.#asked = false;
     if (this.#asleep && deadline === Infinity) return;
@@ -4010,11 +3979,77 @@ class BoundedLog {
   }
 }
 
+/** What a client is waited for: to send another request, the rest of a head, or content; to close. */
+type Awaited = "request" | "head" | "content" | "close";
+
+/** How long one client is waited for. */
+class Deadlines {
+  readonly #shared: Shared;
+  readonly #idleTime: number;
+  readonly #requestTime: number;
+  /** Milliseconds of waiting that the request which is being read may still cost. */
+  #allowance: number;
+  /** What it is waited for, if for anything; since when, by the clock, and until when. */
+  awaited: Awaited | undefined;
+  #since = 0;
+  #readBy = Infinity;
+  /** Until when it must have taken something of what is being written. */
+  #writeBy = Infinity;
+
+  constructor(shared: Shared) {
+    const { idleTimeout, requestTimeout } = shared.settings;
+    this.#shared = shared;
+    this.#idleTime = idleTimeout * 1000;
+    this.#requestTime = this.#allowance = requestTimeout * 1000;
+  }
+  /** The first of them; Infinity while the client has nothing to do. */
+  get next(): number {
+    return Math.min(this.#readBy, this.#writeBy);
+  }
+  await(what: Awaited): void {
+    const idleTime = this.#idleTime;
+    let time = this.#shared.stopping ? TICK : idleTime;
+    if (what !== "request") time = what === "close" ? LINGER_TIME : this.#allowance;
+    this.awaited = what;
+    this.#since = this.#shared.clock.now();
+    this.#readBy = this.#since + Math.min(time, idleTime);
+  }
+  /** Something of what was awaited has come; until further notice, no more is. */
+  came(): void {
+    const now = this.#shared.clock.now(); // which also brings the date up to date
+    const isRest = this.awaited === "head" || this.awaited === "content";
+    if (isRest) this.#allowance -= now - this.#since;
+    this.awaited = undefined;
+    this.#readBy = Infinity;
+  }
+  /** Another request may begin, with all of its time. */
+  renew(): void {
+    this.#allowance = this.#requestTime;
+  }
+  /** The request that is being read has another time, in seconds. What it has taken so far counts; without
+   * a limit, that is not known, and next to nothing. */
+  allow(requestTimeout: number): void {
+    const spent = this.#requestTime < Infinity ? this.#requestTime - this.#allowance : 0;
+    this.#allowance = requestTimeout * 1000 - spent;
+  }
+  /** The client has to take something of what is written to it; it has taken all. */
+  writing(): void {
+    this.#writeBy = this.#shared.clock.now() + this.#idleTime;
+  }
+  written(): void {
+    this.#writeBy = Infinity;
+  }
+  get isWriting(): boolean {
+    return this.#writeBy < Infinity;
+  }
+}
+
 /** Gathers answers, so that those to pipelined requests leave in one write. A connection has a buffer
  * only while it has something to write. */
 class Output {
   readonly #connection: Connection;
-  readonly #patience: Patience;
+  readonly #deadlines: Deadlines;
+  readonly #shared: Shared;
   /** A lone answer is written as it is; more than one are copied to the buffer. */
   #single: Uint8Array | undefined;
   #buffer: Buffer | undefined;
@@ -4026,9 +4061,10 @@ class Output {
   /** Why it can't be written any further. */
   failure: unknown;
 
-  constructor(connection: Connection, patience: Patience) {
+  constructor(connection: Connection, deadlines: Deadlines, shared: Shared) {
     this.#connection = connection;
-    this.#patience = patience;
+    this.#deadlines = deadlines;
+    this.#shared = shared;
   }
   /** Whether nothing is left to be written. */
   get isEmpty(): boolean {
@@ -4056,9 +4092,18 @@ class Output {
   /** Adds text if it fits and is all ASCII; else adds nothing and returns false. */
   putAscii(text: string): boolean {
     const { length } = text;
-    if (!this.fits(length) || !writeAscii(text, this.#space(length), this.#length)) return false;
+    if (!this.fits(length)) return false;
+    const { read, written } = encoder.encodeInto(text, this.#space(length).subarray(this.#length));
+    if (read < length || written > length) return false;
     this.#length += length;
     return true;
+  }
+  /** Adds bytes of any size: those that do not fit are written. */
+  async add(bytes: Uint8Array): Promise<void> {
+    if (this.fits(bytes.length)) return this.copy(bytes);
+    await this.flush();
+    this.put(bytes);
+    await this.flush();
   }
   /** Makes room for what is to come, which must fit. */
   reserve(size: number): void {
@@ -4071,16 +4116,13 @@ class Output {
   }
   /** An answer ends with what was put last: its end is told when that has been taken. */
   end(answered: Answered): void {
-    if (this.isEmpty) this.#patience.taken(answered);
+    if (this.isEmpty) this.#tell(answered);
     else if (this.length === 0) this.#leaving.push(answered);
     else this.#gathered.push(answered);
   }
   /** The answers that were not taken, and won't be. */
   lose(): Answered[] {
-    const lost = [...this.#leaving, ...this.#gathered];
-    this.#leaving = [];
-    this.#gathered = [];
-    return lost;
+    return [...this.#leaving.splice(0), ...this.#gathered.splice(0)];
   }
   /** Writes all that was gathered; undefined if that was done at once. */
   flush(): Promise<void> | undefined {
@@ -4104,7 +4146,11 @@ class Output {
   /** One by one, since whoever is told may close the connection. */
   #taken(): void {
     let answered: Answered | undefined;
-    while ((answered = this.#leaving.shift()) !== undefined) this.#patience.taken(answered);
+    while ((answered = this.#leaving.shift()) !== undefined) this.#tell(answered);
+  }
+  #tell(answered: Answered): void {
+    answered.delivered = true;
+    this.#shared.tell(answered);
   }
   async #writeRest(
     bytes: Uint8Array,
@@ -4112,9 +4158,9 @@ class Output {
     buffer: Buffer | undefined,
   ): Promise<void> {
     try {
-      this.#patience.writing();
+      this.#deadlines.writing();
       for (let sent = await taken; sent < bytes.length;) {
-        this.#patience.writing();
+        this.#deadlines.writing();
         sent += await this.#connection.write(bytes.subarray(sent));
       }
       giveBuffer(buffer);
@@ -4123,7 +4169,7 @@ class Output {
       throw this.failure = error;
     } finally {
       this.#writing = undefined;
-      this.#patience.written();
+      this.#deadlines.written();
     }
   }
   /** A buffer with room for so many bytes behind what was gathered, which must fit. */
@@ -4150,95 +4196,364 @@ class Output {
 /** Why a request got no answer, most often. */
 const LEFT = "the client left";
 
-/** What a client is waited for: to send, or to close; or nothing. */
-type Awaited = "head" | "content" | "close" | undefined;
+/** What is told of an answer. */
+type Outcome = Pick<Answer, "status" | "sent" | "reason" | "startedAt">;
 
-/** What a connection is doing, for {@linkcode ServerStats}. */
-type State = "idle" | "reading" | "handling" | "writing" | "lingering" | "upgraded";
+/** The answer to one request: what the handler gave becomes bytes in the output. It ends with the request. */
+class Answer {
+  readonly request: IncomingRequest;
+  status = 0;
+  /** Bytes of its content that were sent. */
+  sent = 0;
+  /** Why it failed, if it did. */
+  reason = "";
+  /** When it began to leave; NaN if that is all in one write. */
+  startedAt = NaN;
+  /** Whether the connection waits for another request after it. */
+  persists = true;
+  /** Who takes the connection over after it. */
+  owner: HttpResponse["upgrade"];
+  /** Since when, by the clock, nobody may be there any more for whom the handler works. */
+  leftAt = Infinity;
+  /** Where the pieces of its content come from, if they are streamed. */
+  source: Source | undefined;
+  readonly #connection: HttpConnection;
+  /** It is given in place of a handler that failed, perhaps by `onError`. */
+  #isFailure = false;
+
+  constructor(request: IncomingRequest, connection: HttpConnection) {
+    this.request = request;
+    this.#connection = connection;
+  }
+
+  /** The answer to what a handler threw. */
+  failure(thrown: unknown): HttpResponse | Response {
+    const { onError } = this.#connection.shared.options;
+    const { failure } = this.request.content;
+    // Whoever reads the content for the handler, as `fetch` does, may wrap what was wrong with it.
+    const isWrapped = failure instanceof HttpError && !(thrown instanceof HttpError);
+    const error = isWrapped
+      ? new HttpError(failure.status, failure.message, { cause: thrown })
+      : thrown;
+    const expected = error instanceof HttpError;
+    this.#isFailure = true;
+    if (expected) this.reason = visible(error.message) + because(error);
+    else this.#connection.noteMistake(error, this.request);
+    try {
+      if (onError !== undefined) {
+        const answer = onError(error, this.request);
+        if (!isPromise(answer)) return answer;
+        (answer as Promise<never>).catch(() => {});
+        throw new TypeError("onError returned a promise: it must answer at once");
+      }
+    } catch (second) {
+      this.#connection.noteMistake(second, this.request, "onError, ");
+    }
+    return expected ? errorReply(error.status, error.message) : errorReply(500);
+  }
+  /** The same, for a response that can't be sent. */
+  #failureReply(error: unknown): Reply {
+    try {
+      if (this.#isFailure) throw error; // It is what onError has answered.
+      return checkResponse(this.failure(error));
+    } catch (second) {
+      this.#connection.noteMistake(second, this.request, "onError, ");
+      return checkResponse(errorReply(500));
+    }
+  }
+
+  /** Sends it, or gathers it for the next write; undefined if nothing has to be waited for. */
+  send(response: HttpResponse | Response): Promise<void> | undefined {
+    const { head, content } = this.request;
+    const { stopping, crowded, clock } = this.#connection.shared;
+    clock.now(); // The handler may have taken its time.
+    this.persists = head.keepAlive && !stopping && !crowded &&
+      (content.complete || content.isWorthSkipping);
+    let reply: Reply;
+    try {
+      if (!head.conditional && head.version === "1.1" && head.method !== "HEAD") {
+        const frozen = frozenAnswer(response, clock, this.persists);
+        if (frozen !== undefined) return this.#sendFrozen(frozen);
+      }
+      reply = checkResponse(response);
+    } catch (error) {
+      discard(response);
+      reply = this.#failureReply(error);
+    }
+    if (reply.upgrade !== undefined) {
+      discard(response);
+      const refusal = upgradeRefusal(reply, this.request);
+      if (refusal === undefined) this.owner = reply.upgrade;
+      else reply = checkResponse(refusal);
+    }
+    if (isSource(reply.content)) {
+      this.source = reply.content;
+      const mayBeWhole = !reply.length || reply.isFetch;
+      if (mayBeWhole && head.method !== "HEAD" && allowsContent(reply.status)) {
+        return this.#sendGathered(reply, reply.content);
+      }
+    }
+    return this.#sendReply(reply);
+  }
+  /** Takes what a stream has at once: if that is all of it, it is sent like any other content. */
+  async #sendGathered(reply: Reply, source: Source): Promise<void> {
+    const connection = this.#connection, { request } = this;
+    const buffer = takeBuffer(GATHERED);
+    try {
+      const content = await gather(source, buffer);
+      if (!isSource(content)) request.throwIfTold();
+      const length = isSource(content) ? reply.length : content.length;
+      if (!isSource(content)) this.source = undefined;
+      reply = { ...reply, content, length };
+    } catch (error) {
+      void source.cancel(error);
+      this.source = undefined;
+      if (connection.isClosed || request.isReason(error)) throw error;
+      reply = this.#failureReply(error);
+    }
+    if (connection.isClosed) throw new Error(CLOSED);
+    if (request.content.failure !== undefined) this.persists = false; // The stream was made of it.
+    await this.#sendReply(reply);
+    giveBuffer(buffer); // Nobody else has it by now.
+  }
+  #sendReply(reply: Reply): Promise<void> | undefined {
+    const { head, content } = this.request;
+    if (head.conditional) {
+      const { content } = reply;
+      reply = applyConditions(reply, this.request);
+      if (isSource(content) && reply.content !== content) void content.cancel();
+    }
+    if (isSource(reply.content)) this.source = reply.content;
+    else content.answered();
+    if (reply.close) this.persists = false;
+    this.status = reply.status;
+    return this.#sendSmall(reply, head) ? undefined : this.#sendParts(reply);
+  }
+  /** Gathers an answer that fits, as most do; false if this one does not. */
+  #sendSmall(reply: Reply, head: Head): boolean {
+    const { content, status } = reply;
+    if (isSource(content) || head.method === "HEAD" || !allowsContent(status)) return false;
+    const { output } = this.#connection;
+    if (typeof content === "string" && content.length <= SHORT_TEXT) {
+      const { length } = content; // as many bytes, if it is ASCII
+      if (output.putAscii(this.#headText(reply, length, "") + content)) {
+        this.sent = length;
+        return true;
+      }
+    }
+    const size = reply.length = sizeOf(content);
+    const text = this.#headText(reply, size, "");
+    if (!output.fits(text.length + size)) return false;
+    output.reserve(text.length + size);
+    if (!output.putAscii(text)) return false;
+    if (typeof content !== "string") output.copy(content);
+    else output.putText(content, size);
+    this.#connection.steps += size / TEXT_A_STEP;
+    this.sent = size;
+    return true;
+  }
+  #sendFrozen(answer: FrozenAnswer): Promise<void> | undefined {
+    const { output } = this.#connection;
+    this.request.content.answered();
+    this.status = answer.reply.status;
+    this.sent = answer.content.length;
+    if (!answer.isWhole) {
+      this.startedAt = performance.now();
+      return output.add(answer.bytes).then(() => output.add(answer.content));
+    }
+    if (!output.fits(answer.bytes.length)) return output.add(answer.bytes);
+    output.put(answer.bytes);
+    return undefined;
+  }
+  #headText(reply: Reply, length: number | undefined, framing: string): string {
+    let more = framing;
+    if (!this.persists && this.owner === undefined) more += CLOSE; // An upgrade goes on.
+    else if (this.request.version === "1.0") more += "Connection: keep-alive\r\n";
+    return headText(reply, this.#connection.shared.clock.date, length, more);
+  }
+  /** Sends a head, and then the content. */
+  async #sendParts(reply: Reply): Promise<void> {
+    this.startedAt = performance.now();
+    const { status, content } = reply;
+    const { request } = this, { output } = this.#connection;
+    const isHead = request.method === "HEAD";
+    const streamed = isSource(content);
+    let { length } = reply;
+    // HEAD may be told what GET would have got; of nothing that is not known (9110 §8.6).
+    if (isHead && !streamed && content.length > 0) length = sizeOf(content);
+    let framing = "";
+    if (status === 205) {
+      length = 0; // 9110 §15.3.6
+    } else if (!allowsContent(status)) {
+      length = undefined; // 9110 §8.6
+    } else if (streamed && length === undefined) {
+      if (request.version === "1.1") framing = "Transfer-Encoding: chunked\r\n";
+      else this.persists = false; // 9112 §6.3: the end of the connection is the end of the content
+    }
+    if (streamed) {
+      // The stream may be made of the content, for which it is too late to ask afterwards.
+      if (request.isStreaming) await request.content.invite();
+      request.content.answered();
+    }
+    const text = this.#headText(reply, length, framing);
+    await output.add(Buffer.from(text, "latin1")); // 9110 §5.5: one byte a character
+    this.sent = 0;
+    if (isHead || !allowsContent(status)) {
+      if (streamed) void content.cancel();
+    } else if (streamed) {
+      await this.#sendStream(content, length, framing !== "");
+    } else if (typeof content === "string") {
+      await this.#sendText(content);
+    } else {
+      await output.add(content);
+      this.sent = content.length;
+    }
+  }
+  /** Encodes a long text as it is written. */
+  async #sendText(text: string): Promise<void> {
+    const { output } = this.#connection;
+    await output.flush();
+    const buffer = takeBuffer(TEXT_SIZE);
+    for (let at = 0; at < text.length;) {
+      // Half of a pair of surrogates at the end does not fit: it comes with the next piece.
+      const { read, written } = encoder.encodeInto(text.substring(at, at + TEXT_SIZE), buffer);
+      at += read;
+      output.put(buffer.subarray(0, written));
+      await output.flush();
+      this.sent += written;
+      const step = this.#connection.step(written / TEXT_A_STEP);
+      if (step !== undefined) await step;
+    }
+    giveBuffer(buffer);
+  }
+  /** Takes a piece when the one before has been sent, so that memory does not grow with the body. */
+  async #sendStream(source: Source, length: number | undefined, chunked: boolean): Promise<void> {
+    const connection = this.#connection, { output, deadlines } = connection;
+    const { request } = this;
+    try {
+      while (this.sent !== length) {
+        const step = connection.step();
+        if (step !== undefined) await step;
+        const next = source.next();
+        // What is there leaves together; but nothing waits for what is not.
+        const isThere = await settlesAtOnce(next);
+        if (!isThere || output.length >= GATHERED) await output.flush();
+        if (request.isGone && !deadlines.isWriting) deadlines.writing();
+        const { done, value: piece } = await next;
+        if (connection.isClosed) throw new Error(CLOSED);
+        if (done) break;
+        const value = bytesOf(piece);
+        if (value.length === 0) continue; // A chunk of no bytes would be the last.
+        if (this.sent + value.length > (length ?? Infinity)) break;
+        this.sent += value.length;
+        deadlines.written();
+        if (chunked) {
+          const line = `${value.length.toString(16)}\r\n`;
+          if (!output.putAscii(line)) await output.add(encoder.encode(line));
+        }
+        await output.add(value);
+        if (chunked) await output.add(CRLF);
+      }
+      if (length === undefined) {
+        request.throwIfTold();
+        if (chunked) await output.add(LAST_CHUNK);
+      } else if (this.sent === length) {
+        void this.#expectEnd(source);
+      } else {
+        throw new ResponseError("A streamed body is not as long as its Content-Length");
+      }
+    } catch (error) { // Without its end, so that the client notices.
+      const isLost = connection.isClosed || error === output.failure || request.isReason(error);
+      const isClients = error instanceof HttpError && error === request.content.failure;
+      if (!isLost && !isClients) this.#connection.noteMistake(error, this.request);
+      this.reason = isLost ? "" : isClients ? `cut off: ${visible(error.message)}` : "cut off";
+      void source.cancel(error);
+      throw error;
+    } finally {
+      this.source = undefined;
+    }
+  }
+  /** As much as was promised has been sent: it may take the stream as long as it likes to end. */
+  async #expectEnd(source: Source): Promise<void> {
+    try {
+      for (;;) {
+        const { done, value } = await source.next();
+        if (done) return;
+        if (bytesOf(value).length > 0) break;
+      }
+      throw new ResponseError("A streamed body is longer than its Content-Length");
+    } catch (error) {
+      this.#connection.noteMistake(error, this.request);
+      void source.cancel(error);
+    }
+  }
+}
+
+/** What a connection does for the client; what it waits for meanwhile, its deadlines say. */
+type Phase = "receiving" | "handling" | "answering" | "lingering" | "upgraded" | "closed";
 
 /**
  * One connection: its requests in order, each read, handled and answered before the next.
  *
- * | it                        | and so                                           | no longer than     |
- * | ------------------------- | ------------------------------------------------ | ------------------ |
- * | waits for a request       | `isWaiting`; `isIdle` if it has answered one     | idleTimeout        |
- * | reads a head or content   | `#awaits` says which, `#allowance` what is left  | requestTimeout     |
- * | handles                   | `#request` is there; `watch` looks for the end   |                    |
- * | answers                   | `#answering`; a 408 or 100 would come too late   | idleTimeout a step |
- * | lingers for a last answer | `isLingering`; its permit has been given back    | LINGER_TIME        |
- * | has been upgraded         | `#owner` has it, and `#request` its signals      |                    |
- * | is closed                 | `#closed`; what still runs finds out             |                    |
+ * | phase     | what happens                                           | the client is waited for          |
+ * | --------- | ------------------------------------------------------ | --------------------------------- |
+ * | receiving | a head is read; answers from before may be leaving     | request: idleTimeout; head: what is left of requestTimeout |
+ * | handling  | a handler has the request; `watch` looks for the end   | content, if it is read: likewise  |
+ * | answering | its answer leaves: it is too late for a 408 or 100     | to take it: idleTimeout a step    |
+ * | lingering | the last answer shall arrive; the permit is given back | close: LINGER_TIME                |
+ * | upgraded  | somebody else has the connection                       | nothing                           |
+ * | closed    | what still runs finds out                              | nothing                           |
  *
- * `#persists` says whether it waits again after an answer, `#late` that it has sent a 408.
+ * They follow in this order, and after an answer that lets the connection persist, from the first again.
+ * Whatever is awaited here, meanwhile `giveUp` may close the connection, and while something is read,
+ * `expire` may answer 408: then `resumed` throws it at whoever waited.
  */
 class HttpConnection implements Patience, RequestOwner {
-  readonly #shared: Shared;
+  readonly shared: Shared;
+  readonly output: Output;
+  readonly deadlines: Deadlines;
+  /** What was done for this connection since others got their turn. */
+  steps = 0;
   readonly #connection: Connection;
   readonly #input: Input;
-  readonly #output: Output;
+  #phase: Phase = "receiving";
   /** What has been seen of a head that is not whole yet. */
   #parser: HeadParser | undefined;
-  readonly #idleTime: number;
-  readonly #requestTime: number;
-  /** What the client is waited for, since when and until when, by the clock. */
-  #awaits: Awaited;
-  #since = 0;
-  #readBy = Infinity;
-  /** When a write must have made progress. */
-  #writeBy = Infinity;
-  /** Since when the client may have left, if its request is being handled. */
-  #leftAt = Infinity;
-  /** Milliseconds of waiting that the request which is being read may still cost. */
-  #allowance: number;
-  /** The request in hand, and where the pieces of its answer come from if they are streamed. */
-  #request: IncomingRequest | undefined;
-  #source: Source | undefined;
-  #answering = false;
-  /** What is known of the request in hand and of its answer: when it began, its head was there, and its
-   * answer began, if anybody is told; the status, bytes of content that were sent, why it failed, and
-   * whether its {@linkcode Exchange} has been written. */
+  /** The answer to the request in hand. */
+  #answer: Answer | undefined;
+  #answered = 0;
+  /** The 408 that has been sent. */
+  #late: HttpError | undefined;
+  /** Whether nothing has come of which an {@linkcode Exchange} has still to be told; if one will be, when
+   * its message began, and when its head was there. */
+  #isNoted = true;
   #startedAt = 0;
   #headAt = 0;
-  #answerAt = NaN;
-  #status = 0;
-  #sent = 0;
-  #reason = "";
-  #isNoted = true;
-  /** Who takes the connection over. */
-  #owner: HttpResponse["upgrade"];
-  #answered = 0;
-  /** What was done for this connection since others got their turn. */
-  #steps = 0;
-  #persists = true;
-  #late: HttpError | undefined;
-  #lingering = false;
-  #closed = false;
 
   constructor(shared: Shared, connection: Connection) {
-    const { settings } = shared;
-    this.#shared = shared;
+    this.shared = shared;
     this.#connection = connection;
-    this.#idleTime = settings.idleTimeout * 1000;
-    this.#requestTime = this.#allowance = settings.requestTimeout * 1000;
-    this.#input = new Input(connection, settings.maxHeaderSize);
-    this.#output = new Output(connection, this);
+    this.deadlines = new Deadlines(shared);
+    this.#input = new Input(connection, shared.settings.maxHeaderSize);
+    this.output = new Output(connection, this.deadlines, shared);
   }
 
   /** The life of the connection. */
   async run(): Promise<void> {
-    const { handler, log, proxies, settings } = this.#shared;
+    const { handler, log, proxies, settings } = this.shared;
+    const { deadlines, output } = this;
     try {
-      while (!this.#closed) {
+      while (!this.isClosed) {
         // Read a head. What was gathered is sent before anything is waited for.
         let head = this.#nextHead();
         while (head === undefined) {
-          const flushed = this.#output.flush();
+          const flushed = output.flush();
           if (flushed !== undefined) await flushed;
-          if (this.#isDismissed()) return;
-          this.#awaitHead();
+          if (this.shared.crowded && !this.#hasBegun && this.#answered > 0) return; // others wait
+          deadlines.await(this.#hasBegun ? "head" : "request");
           const read = this.#input.read();
-          const isMuch = this.#steps >= STEPS_A_TURN / 2;
-          if (isMuch && await isWaiting(read, this.#connection)) this.#steps = 0;
+          const isMuch = this.steps >= STEPS_A_TURN / 2;
+          if (isMuch && await isWaiting(read, this.#connection)) this.steps = 0;
           const count = typeof read === "number" ? read : await read;
           this.resumed();
           if (!this.#input.took(count)) return await this.#ended();
@@ -4248,45 +4563,43 @@ class HttpConnection implements Patience, RequestOwner {
         // Call the handler.
         const content = new Body(head, this.#input, this, settings);
         const request = new IncomingRequest(head, content, this.#connection, this, proxies);
-        this.#request = request;
-        this.#awaitNothing();
+        const answer = this.#answer = new Answer(request, this);
+        this.#enter("handling");
         log.debug?.(`Processing ${head.method} ${visible(head.target)}...${this.#from()}`);
-        let response = content.complete ? undefined : this.#setLimits(request);
+        let response = content.complete ? undefined : this.#setLimits(answer);
         try {
           const returned = response ?? handler(request);
           response = isPromise(returned) ? await this.#settled(returned) : returned;
         } catch (error) {
           if (request.isReason(error)) throw error; // Nobody is there to get an answer.
-          response = this.#failure(error, request);
+          response = answer.failure(error);
         }
         if (content.isLost) throw content.failure;
+        if (this.#late !== undefined) throw this.#late;
 
         // Answer it, and get ready for the next one.
-        const sent = this.#send(request, response);
+        this.#enter("answering");
+        const sent = answer.send(response);
         if (sent !== undefined) await sent;
-        if (this.#closed) return; // What else the client has sent is not handled any more.
-        this.#noteAnswer();
-        if (request.isFollowed) await this.#output.flush();
+        if (this.isClosed) return; // What else the client has sent is not handled any more.
+        this.#noteAnswer(answer);
+        if (request.isFollowed) await output.flush();
         request.end();
         log.debug?.(`Completed!!${this.#from()}`);
-        if (this.#owner !== undefined) return await this.#handOver(this.#owner, request);
-        if (!content.complete && this.#persists) await this.#skip(content);
+        if (answer.owner !== undefined) return await this.#handOver(answer.owner, request);
+        if (!content.complete && answer.persists) await this.#skip(content, answer);
         else if (!content.complete) content.abandon();
-        if (!this.#persists) return await this.#finish(head.keepAlive || !content.complete);
-        this.#answering = false;
-        this.#request = undefined;
-        this.#leftAt = Infinity;
-        this.#status = this.#sent = 0;
-        this.#answerAt = NaN;
-        this.#reason = "";
-        this.#allowance = this.#requestTime;
+        if (!answer.persists) return await this.#finish(head.keepAlive || !content.complete);
+        this.#enter("receiving");
+        this.#answer = undefined;
+        deadlines.renew();
         this.#answered++;
         const step = this.step();
         if (step !== undefined) await step;
       }
     } catch (error) {
-      this.#request?.abort(error);
-      this.#request?.end(error);
+      this.#answer?.request.abort(error);
+      this.#answer?.request.end(error);
       await this.#refuse(error);
     } finally {
       this.close();
@@ -4294,30 +4607,39 @@ class HttpConnection implements Patience, RequestOwner {
     }
   }
 
+  /** Nothing follows the end. */
+  #enter(phase: Phase): void {
+    if (this.#phase !== "closed") this.#phase = phase;
+  }
   /** Gives a client up that has left, or takes too long; `why` is for the log. */
   giveUp(why: string, reason: unknown): void {
-    if (this.#closed) return;
+    if (this.isClosed) return;
     this.#noteLoss(why, reason);
     this.close(reason, why);
   }
   /** Closes the connection, and gives its permit back. */
   close(reason?: unknown, why = LEFT): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#readBy = this.#writeBy = Infinity;
+    if (this.isClosed) return;
+    const wasLingering = this.isLingering;
+    this.#enter("closed");
     this.#connection.close();
-    for (const answered of this.#output.lose()) this.#lost(answered, why);
-    this.#shared.closed(this);
-    if (reason !== undefined) this.#request?.abort(reason);
-    this.#request?.end(reason ?? new Error(CLOSED));
-    void this.#source?.cancel(reason);
+    for (const answered of this.output.lose()) this.#lost(answered, why);
+    this.shared.closed(this, wasLingering);
+    const { request, source } = this.#answer ?? {};
+    if (reason !== undefined) request?.abort(reason);
+    request?.end(reason ?? new Error(CLOSED));
+    void source?.cancel(reason);
   }
   get isClosed(): boolean {
-    return this.#closed;
+    return this.#phase === "closed";
   }
-  /** Whether its permit was given back before it was closed. */
+  /** Whether its permit was given back before it is closed. */
   get isLingering(): boolean {
-    return this.#lingering;
+    return this.#phase === "lingering";
+  }
+  /** Whether no request has begun. */
+  get isWaiting(): boolean {
+    return this.deadlines.awaited === "request";
   }
   /** Whether a request was answered and no other has begun. */
   get isIdle(): boolean {
@@ -4325,101 +4647,45 @@ class HttpConnection implements Patience, RequestOwner {
   }
   /** Since when, by the clock, nobody may be there any more for whom the handler works. */
   get leftAt(): number {
-    return this.#answering ? Infinity : this.#leftAt;
+    return this.#phase === "handling" ? this.#answer!.leftAt : Infinity;
   }
-  /** Whether some of a head has come, and not yet all of it. */
-  get #begun(): boolean {
-    return this.#parser !== undefined && this.#parser.begun;
-  }
-  /** Whether no request has begun. */
-  get isWaiting(): boolean {
-    return this.#awaits === "head" && !this.#begun;
-  }
-
-  get state(): State {
-    if (this.#lingering) return "lingering";
-    if (this.#owner !== undefined) return "upgraded";
-    if (this.#awaits !== undefined) return this.isWaiting ? "idle" : "reading";
-    return this.#request === undefined || this.#answering ? "writing" : "handling";
+  get state(): Exclude<keyof ServerStats["connections"], "waiting"> {
+    const phase = this.#phase, { awaited } = this.deadlines;
+    if (phase === "lingering" || phase === "upgraded") return phase;
+    if (awaited !== undefined) return awaited === "request" ? "idle" : "reading";
+    return phase === "handling" ? phase : "writing";
   }
   get isStopping(): boolean {
-    return this.#shared.stopping;
+    return this.shared.stopping;
   }
 
   /** The server is stopping: what waits for a request gets no more than a moment for it to come. */
   hurry(): void {
-    if (this.isWaiting) this.#awaitHead();
-    this.#request?.stop();
-  }
-
-  // Time
-
-  /** A client that has much to be done, and never waits, does not keep others waiting. */
-  step(size = 1): Promise<void> | undefined {
-    this.#steps += size;
-    if (this.#steps < STEPS_A_TURN) return undefined;
-    this.#steps = 0;
-    return turns.next();
-  }
-  #await(what: Awaited, time: number): void {
-    this.#awaits = what;
-    this.#since = this.#shared.clock.now();
-    this.#readBy = this.#since + Math.min(time, this.#idleTime);
-  }
-  #awaitHead(): void {
-    if (this.#begun) this.#await("head", this.#allowance);
-    else this.#await("head", this.#shared.stopping ? TICK : this.#idleTime);
-  }
-  /** The client has nothing to send until further notice. */
-  #awaitNothing(): void {
-    this.#awaits = undefined;
-    this.#readBy = Infinity;
-  }
-  writing(): void {
-    this.#writeBy = this.#shared.clock.now() + this.#idleTime;
-  }
-  written(): void {
-    this.#writeBy = Infinity;
-  }
-  /** When to stop waiting for the client; Infinity while it has nothing to do. */
-  get deadline(): number {
-    return Math.min(this.#readBy, this.#writeBy);
-  }
-  waiting(): void {
-    this.#await("content", this.#allowance);
-  }
-  resumed(): void {
-    if (this.#late !== undefined) throw this.#late;
-    const now = this.#shared.clock.now(); // which also brings the date up to date
-    if (this.#awaits === "content" || this.#begun) {
-      this.#allowance -= now - this.#since;
-    } else {
-      this.#allowance = this.#requestTime;
-    }
-    if (this.#awaits === "content") this.#awaitNothing();
+    if (this.isWaiting) this.deadlines.await("request");
+    this.#answer?.request.stop();
   }
   /** The deadline has passed. */
   expire(): void {
-    const begun = this.#awaits === "head" ? this.#begun : this.#awaits === "content";
-    if (begun && !this.#answering && this.#output.isEmpty) {
-      this.#late = new HttpError(408, "The request took too long to arrive"); // 9110 §15.5.9
-      this.#shared.totals.timeouts++;
-      void this.#sendLate(this.#late);
+    const { awaited } = this.deadlines, { stopping, totals } = this.shared;
+    const isRead = awaited === "head" || awaited === "content";
+    if (isRead && this.#phase !== "answering" && this.output.isEmpty) {
+      totals.timeouts++;
+      void this.#sendLate();
     } else {
       const why = "Connection closed due to idle timeout";
-      const isExpected = this.#awaits === "close" || this.#shared.stopping;
-      if (!isExpected) this.#shared.totals.timeouts++;
+      const isExpected = awaited === "close" || stopping;
+      if (!isExpected) totals.timeouts++;
       if (this.#isNoted && !isExpected) this.#note(why);
       this.giveUp(why, new DOMException("The client took too long", "TimeoutError"));
     }
   }
   /** Whoever is reading goes on, and finds out when something comes or the connection is closed. */
-  async #sendLate(late: HttpError): Promise<void> {
-    this.#await("close", LINGER_TIME);
-    this.#lingering = this.#shared.release();
+  async #sendLate(): Promise<void> {
+    const late = this.#late = new HttpError(408, "The request took too long to arrive"); // 9110 §15.5.9
+    this.#giveBack();
     try {
       this.#putRefusal(late);
-      await this.#output.flush();
+      await this.output.flush();
       await this.#connection.closeWrite();
     } catch (error) {
       this.close(error);
@@ -4427,30 +4693,35 @@ class HttpConnection implements Patience, RequestOwner {
   }
   /** Begins to notice whether the client goes away while its request is handled. */
   watch(): void {
-    const request = this.#request;
-    if (this.#awaits !== undefined || request === undefined || this.#owner !== undefined) return;
+    const answer = this.#answer, { deadlines } = this, { clock, settings } = this.shared;
+    const isOthers = answer === undefined || answer.owner !== undefined;
+    if (isOthers || deadlines.awaited !== undefined) return;
     const isSeen = this.#input.watch((error) => {
       if (error !== undefined) return this.giveUp(LEFT, error);
-      if (this.#request !== request) return;
+      if (this.#answer !== answer) return;
       // It may have left, or only have sent all that it wanted to: then it gets its answer, and a
       // stream may not be silent for long.
-      request.abort(undefined);
-      this.#leftAt = this.#shared.clock.now();
-      if (this.#source !== undefined && this.#writeBy === Infinity) this.writing();
+      answer.request.abort(undefined);
+      answer.leftAt = clock.now();
+      if (answer.source !== undefined && !deadlines.isWriting) deadlines.writing();
     });
     // Behind what it has sent ahead, its end can't be seen: so it may have left long ago.
-    if (isSeen || this.#leftAt < Infinity) return;
-    this.#leftAt = this.#shared.clock.now() + Math.max(0, this.#idleTime - LINGER_TIME);
+    if (isSeen || answer.leftAt < Infinity) return;
+    answer.leftAt = clock.now() + Math.max(0, settings.idleTimeout * 1000 - LINGER_TIME);
   }
 
   // Reading
 
+  /** Whether some of a head has come, and not yet all of it. */
+  get #hasBegun(): boolean {
+    return this.#parser !== undefined && this.#parser.begun;
+  }
   /** The next head, if all of it is there. */
   #nextHead(): Head | undefined {
     const input = this.#input;
     if (input.empty) return undefined;
-    const { parsers, headLimits, isTold } = this.#shared;
-    const isNew = !this.#begun; // Empty lines before a request are no part of it.
+    const { parsers, headLimits, isTold } = this.shared;
+    const isNew = !this.#hasBegun; // Empty lines before a request are no part of it.
     if (isNew && isTold) this.#startedAt = this.#headAt = performance.now();
     const parser = this.#parser ??= parsers.pop() ?? new HeadParser(headLimits);
     this.#isNoted = false; // It may be refused.
@@ -4466,35 +4737,17 @@ class HttpConnection implements Patience, RequestOwner {
     this.#parser = undefined;
     return head;
   }
-  /** Whether the connection makes room for another rather than wait for a request. */
-  #isDismissed(): boolean {
-    return this.#shared.crowded && !this.#begun && this.#answered > 0;
-  }
   /** The client has sent its last byte. */
   async #ended(): Promise<void> {
-    if (this.#begun) throw new HttpError(400, "The request ended early"); // 9112 §8
-    await this.#output.flush();
+    if (this.#hasBegun) throw new HttpError(400, "The request ended early"); // 9112 §8
+    await this.output.flush();
   }
-  async sendContinue(): Promise<void> {
-    await this.#sendBytes(CONTINUE);
-    await this.#output.flush();
-  }
-  /** Reads past the content that the handler did not ask for. */
-  async #skip(content: Body): Promise<void> {
-    await this.#output.flush();
-    try {
-      this.#persists = await content.skip();
-    } catch {
-      this.#persists = false;
-    }
-    content.abandon();
-  }
-
   /** Asks the application how much content this request may have; if that fails, for an answer.
    * @throws {HttpError} if it has announced more. */
-  #setLimits(request: IncomingRequest): HttpResponse | Response | undefined {
-    const { limits, settings } = this.#shared;
+  #setLimits(answer: Answer): HttpResponse | Response | undefined {
+    const { options: { limits }, settings } = this.shared;
     if (limits === undefined) return undefined;
+    const { request } = answer;
     let maxBodySize: number, requestTimeout: number;
     try {
       const own: RequestLimits | undefined = limits(request);
@@ -4506,291 +4759,47 @@ class HttpConnection implements Patience, RequestOwner {
       maxBodySize = of("maxBodySize");
       requestTimeout = of("requestTimeout");
     } catch (error) {
-      return this.#failure(error, request);
+      return answer.failure(error);
     }
-    // What it has taken so far counts. Without a limit, that is not known, and next to nothing.
-    const spent = this.#requestTime < Infinity ? this.#requestTime - this.#allowance : 0;
-    this.#allowance = requestTimeout * 1000 - spent;
+    this.deadlines.allow(requestTimeout);
     request.content.limitTo(maxBodySize);
     return undefined;
   }
-
-  // Answering
-
   /** Waits for a handler; meanwhile the answers to the requests before leave. */
   #settled<T>(returned: Promise<T>): Promise<T> {
-    this.#output.flush()?.catch((error) => this.giveUp(LEFT, error));
+    this.output.flush()?.catch((error) => this.giveUp(LEFT, error));
     return returned;
   }
-  /** The answer to what a handler threw. */
-  #failure(thrown: unknown, request: IncomingRequest): HttpResponse | Response {
-    const { onError } = this.#shared;
-    const { failure } = request.content;
-    // Whoever reads the content for the handler, as `fetch` does, may wrap what was wrong with it.
-    const isWrapped = failure instanceof HttpError && !(thrown instanceof HttpError);
-    const error = isWrapped
-      ? new HttpError(failure.status, failure.message, { cause: thrown })
-      : thrown;
-    const expected = error instanceof HttpError;
-    request.hasFailed = true;
-    if (expected) this.#reason = visible(error.message) + because(error);
-    else this.#noteMistake(error, request);
+  /** Reads past the content that the handler did not ask for. */
+  async #skip(content: Body, answer: Answer): Promise<void> {
+    await this.output.flush();
     try {
-      if (onError !== undefined) {
-        const answer = onError(error, request);
-        if (!isPromise(answer)) return answer;
-        (answer as Promise<never>).catch(() => {});
-        throw new TypeError("onError returned a promise: it must answer at once");
-      }
-    } catch (second) {
-      this.#noteMistake(second, request, "onError, ");
+      answer.persists = await content.skip();
+    } catch {
+      answer.persists = false;
     }
-    return expected ? errorReply(error.status, error.message) : errorReply(500);
-  }
-  /** The same, for a response that can't be sent. */
-  #failureReply(error: unknown, request: IncomingRequest): Reply {
-    try {
-      if (request.hasFailed) throw error; // It is what onError has answered.
-      return checkResponse(this.#failure(error, request));
-    } catch (second) {
-      this.#noteMistake(second, request, "onError, ");
-      return checkResponse(errorReply(500));
-    }
+    content.abandon();
   }
 
-  /** Sends an answer, or gathers it for the next write; undefined if nothing has to be waited for. */
-  #send(request: IncomingRequest, response: HttpResponse | Response): Promise<void> | undefined {
+  // For whoever reads content
+
+  /** A client that has much to be done, and never waits, does not keep others waiting. */
+  step(size = 1): Promise<void> | undefined {
+    this.steps += size;
+    if (this.steps < STEPS_A_TURN) return undefined;
+    this.steps = 0;
+    return turns.next();
+  }
+  waiting(): void {
+    this.deadlines.await("content");
+  }
+  resumed(): void {
     if (this.#late !== undefined) throw this.#late;
-    this.#answering = true;
-    const { head, content } = request;
-    const { stopping, crowded, clock } = this.#shared;
-    clock.now(); // The handler may have taken its time.
-    this.#persists = head.keepAlive && !stopping && !crowded &&
-      (content.complete || content.isWorthSkipping);
-    let reply: Reply;
-    try {
-      if (!head.conditional && head.version === "1.1" && head.method !== "HEAD") {
-        const frozen = frozenAnswer(response, clock, this.#persists);
-        if (frozen !== undefined) return this.#sendFrozen(frozen, content);
-      }
-      reply = checkResponse(response);
-    } catch (error) {
-      discard(response);
-      reply = this.#failureReply(error, request);
-    }
-    if (reply.upgrade !== undefined) {
-      discard(response);
-      const refusal = upgradeRefusal(reply, request);
-      if (refusal === undefined) this.#owner = reply.upgrade;
-      else reply = checkResponse(refusal);
-    }
-    if (isSource(reply.content)) {
-      this.#source = reply.content;
-      const mayBeWhole = !reply.length || reply.isFetch;
-      if (mayBeWhole && head.method !== "HEAD" && allowsContent(reply.status)) {
-        return this.#sendGathered(reply, reply.content, request);
-      }
-    }
-    return this.#sendReply(reply, request);
+    this.deadlines.came();
   }
-  /** Takes what a stream has at once: if that is all of it, it is sent like any other content. */
-  async #sendGathered(reply: Reply, source: Source, request: IncomingRequest): Promise<void> {
-    const buffer = takeBuffer(GATHERED);
-    try {
-      const content = await gather(source, buffer);
-      if (!isSource(content)) request.throwIfTold();
-      const length = isSource(content) ? reply.length : content.length;
-      if (!isSource(content)) this.#source = undefined;
-      reply = { ...reply, content, length };
-    } catch (error) {
-      void source.cancel(error);
-      this.#source = undefined;
-      if (this.#closed || request.isReason(error)) throw error;
-      reply = this.#failureReply(error, request);
-    }
-    if (this.#closed) throw new Error(CLOSED);
-    if (request.content.failure !== undefined) this.#persists = false; // The stream was made of it.
-    await this.#sendReply(reply, request);
-    giveBuffer(buffer); // Nobody else has it by now.
-  }
-  #sendReply(reply: Reply, request: IncomingRequest): Promise<void> | undefined {
-    const { head, content } = request;
-    if (head.conditional) {
-      const { content } = reply;
-      reply = applyConditions(reply, request);
-      if (isSource(content) && reply.content !== content) void content.cancel();
-    }
-    if (isSource(reply.content)) this.#source = reply.content;
-    else content.answered();
-    if (reply.close) this.#persists = false;
-    this.#status = reply.status;
-    if (this.#sendSmall(reply, head)) return undefined;
-    return this.#sendParts(reply, request);
-  }
-  /** Gathers an answer that fits, as most do; false if this one does not. */
-  #sendSmall(reply: Reply, head: Head): boolean {
-    const { content, status } = reply;
-    if (isSource(content) || head.method === "HEAD" || !allowsContent(status)) return false;
-    if (typeof content === "string" && content.length <= SHORT_TEXT) {
-      const { length } = content; // as many bytes, if it is ASCII
-      const text = this.#headText(reply, head, length, "") + content;
-      if (this.#output.putAscii(text)) {
-        this.#sent = length;
-        return true;
-      }
-    }
-    const size = reply.length = sizeOf(content);
-    const text = this.#headText(reply, head, size, "");
-    if (!this.#output.fits(text.length + size)) return false;
-    this.#output.reserve(text.length + size);
-    if (!this.#output.putAscii(text)) return false;
-    if (typeof content !== "string") this.#output.copy(content);
-    else this.#output.putText(content, size);
-    this.#steps += size / TEXT_A_STEP;
-    this.#sent = size;
-    return true;
-  }
-  #sendFrozen(answer: FrozenAnswer, content: Body): Promise<void> | undefined {
-    content.answered();
-    this.#status = answer.reply.status;
-    this.#sent = answer.content.length;
-    if (!answer.isWhole) {
-      this.#answerAt = performance.now();
-      return this.#sendBytes(answer.bytes).then(() => this.#sendBytes(answer.content));
-    }
-    if (!this.#output.fits(answer.bytes.length)) return this.#sendBytes(answer.bytes);
-    this.#output.put(answer.bytes);
-    return undefined;
-  }
-  #headText(reply: Reply, head: Head, length: number | undefined, framing: string): string {
-    let more = framing;
-    if (!this.#persists && this.#owner === undefined) more += CLOSE; // An upgrade goes on.
-    else if (head.version === "1.0") more += "Connection: keep-alive\r\n";
-    return headText(reply, this.#shared.clock.date, length, more);
-  }
-  /** Sends a head, and then the content. */
-  async #sendParts(reply: Reply, request: IncomingRequest): Promise<void> {
-    this.#answerAt = performance.now();
-    const { status, content } = reply;
-    const { head } = request;
-    const isHead = head.method === "HEAD";
-    const streamed = isSource(content);
-    let { length } = reply;
-    // HEAD may be told what GET would have got; of nothing that is not known (9110 §8.6).
-    if (isHead && !streamed && content.length > 0) length = sizeOf(content);
-    let framing = "";
-    if (status === 205) {
-      length = 0; // 9110 §15.3.6
-    } else if (!allowsContent(status)) {
-      length = undefined; // 9110 §8.6
-    } else if (streamed && length === undefined) {
-      if (head.version === "1.1") framing = "Transfer-Encoding: chunked\r\n";
-      else this.#persists = false; // 9112 §6.3: the end of the connection is the end of the content
-    }
-    if (streamed) {
-      // The stream may be made of the content, for which it is too late to ask afterwards.
-      if (request.isStreaming) await request.content.invite();
-      request.content.answered();
-    }
-    const text = this.#headText(reply, head, length, framing);
-    await this.#sendBytes(Buffer.from(text, "latin1")); // 9110 §5.5: one byte a character
-    this.#sent = 0;
-    if (isHead || !allowsContent(status)) {
-      if (streamed) void content.cancel();
-    } else if (streamed) {
-      await this.#sendStream(content, length, framing !== "", request);
-    } else if (typeof content === "string") {
-      await this.#sendText(content);
-    } else {
-      await this.#sendBytes(content);
-      this.#sent = content.length;
-    }
-  }
-  /** Encodes a long text as it is written. */
-  async #sendText(text: string): Promise<void> {
-    await this.#output.flush();
-    const buffer = takeBuffer(TEXT_SIZE);
-    for (let at = 0; at < text.length;) {
-      // Half of a pair of surrogates at the end does not fit: it comes with the next piece.
-      const { read, written } = encoder.encodeInto(text.substring(at, at + TEXT_SIZE), buffer);
-      at += read;
-      this.#output.put(buffer.subarray(0, written));
-      await this.#output.flush();
-      this.#sent += written;
-      const step = this.step(written / TEXT_A_STEP);
-      if (step !== undefined) await step;
-    }
-    giveBuffer(buffer);
-  }
-  async #sendBytes(bytes: Uint8Array): Promise<void> {
-    if (this.#output.fits(bytes.length)) return this.#output.copy(bytes);
-    await this.#output.flush();
-    this.#output.put(bytes);
-    await this.#output.flush();
-  }
-  /** Takes a piece when the one before has been sent, so that memory does not grow with the body. */
-  async #sendStream(
-    source: Source,
-    length: number | undefined,
-    chunked: boolean,
-    request: IncomingRequest,
-  ): Promise<void> {
-    try {
-      while (this.#sent !== length) {
-        const step = this.step();
-        if (step !== undefined) await step;
-        const next = source.next();
-        // What is there leaves together; but nothing waits for what is not.
-        const isThere = await settlesAtOnce(next);
-        if (!isThere || this.#output.length >= GATHERED) await this.#output.flush();
-        if (request.isGone && this.#writeBy === Infinity) this.writing();
-        const { done, value: piece } = await next;
-        if (this.#closed) throw new Error(CLOSED);
-        if (done) break;
-        const value = bytesOf(piece);
-        if (value.length === 0) continue; // A chunk of no bytes would be the last.
-        if (this.#sent + value.length > (length ?? Infinity)) break;
-        this.#sent += value.length;
-        this.written();
-        if (chunked) {
-          const line = `${value.length.toString(16)}\r\n`;
-          if (!this.#output.putAscii(line)) await this.#sendBytes(encoder.encode(line));
-        }
-        await this.#sendBytes(value);
-        if (chunked) await this.#sendBytes(CRLF);
-      }
-      if (length === undefined) {
-        request.throwIfTold();
-        if (chunked) await this.#sendBytes(LAST_CHUNK);
-      } else if (this.#sent === length) {
-        void this.#expectEnd(source, request);
-      } else {
-        throw new ResponseError("A streamed body is not as long as its Content-Length");
-      }
-    } catch (error) { // Without its end, so that the client notices.
-      const isLost = this.#closed || error === this.#output.failure || request.isReason(error);
-      const isClients = error instanceof HttpError && error === request.content.failure;
-      if (!isLost && !isClients) this.#noteMistake(error, request);
-      this.#reason = isLost ? "" : isClients ? `cut off: ${visible(error.message)}` : "cut off";
-      void source.cancel(error);
-      throw error;
-    } finally {
-      this.#source = undefined;
-    }
-  }
-  /** As much as was promised has been sent: it may take the stream as long as it likes to end. */
-  async #expectEnd(source: Source, request: IncomingRequest): Promise<void> {
-    try {
-      for (;;) {
-        const { done, value } = await source.next();
-        if (done) return;
-        if (bytesOf(value).length > 0) break;
-      }
-      throw new ResponseError("A streamed body is longer than its Content-Length");
-    } catch (error) {
-      this.#noteMistake(error, request);
-      void source.cancel(error);
-    }
+  async sendContinue(): Promise<void> {
+    await this.output.add(CONTINUE);
+    await this.output.flush();
   }
 
   // Ending
@@ -4798,22 +4807,22 @@ class HttpConnection implements Patience, RequestOwner {
   /** After the last answer. A client that asked for the close sends nothing more, but over TLS both
    * sides say that they have finished (9112 §9.8). */
   async #finish(lingers: boolean): Promise<void> {
-    await this.#output.flush();
+    await this.output.flush();
     if (lingers || !this.#input.empty || this.#connection.encrypted) await this.#linger();
   }
   /** Answers what can't be served, if it can be answered. */
   async #refuse(error: unknown): Promise<void> {
     try {
       if (this.#late !== undefined) {
-        await (this.#input.ahead ?? this.#request?.content.pending);
+        await this.#pending;
         return await drain(this.#connection);
       }
-      if (this.#closed) return;
+      if (this.isClosed) return;
       const isStranger = error instanceof TlsError && !error.isGone || error instanceof ProxyError;
       if (isStranger) return this.#note(visible(error.message));
-      const isLost = !(error instanceof HttpError) || this.#answering;
+      const isLost = !(error instanceof HttpError) || this.#phase === "answering";
       if (isLost) this.#noteLoss(LEFT, error);
-      await this.#output.flush();
+      await this.output.flush();
       if (isLost) return;
       this.#putRefusal(error);
       await this.#linger();
@@ -4824,106 +4833,113 @@ class HttpConnection implements Patience, RequestOwner {
   /** Gathers the server's own answer to a message, behind nothing else. */
   #putRefusal(error: HttpError): void {
     const { method } = this.#seen();
-    const { bytes, size } = encodeRefusal(error, this.#shared.clock, method);
-    this.#status = error.status;
-    this.#sent = size;
-    this.#reason = visible(error.message) + because(error);
-    this.#output.put(bytes);
-    this.#noteAnswer(true);
+    const { bytes, size } = encodeRefusal(error, this.shared.clock.date, method);
+    const outcome: Outcome = this.#answer ?? { ...NO_ANSWER };
+    outcome.status = error.status;
+    outcome.sent = size;
+    outcome.reason = visible(error.message) + because(error);
+    this.output.put(bytes);
+    this.#noteAnswer(outcome, true);
   }
   /** Sends the last answer so that it arrives. Nobody has to wait for a permit meanwhile. */
   async #linger(): Promise<void> {
-    this.#await("close", LINGER_TIME);
-    this.#lingering = this.#shared.release();
-    const reading = this.#input.ahead ?? this.#request?.content.pending;
-    await this.#output.flush();
-    if (this.#lingering) await sayGoodbye(this.#connection, NOTHING, reading);
+    this.#giveBack();
+    const reading = this.#pending;
+    await this.output.flush();
+    if (this.isLingering) await sayGoodbye(this.#connection, NOTHING, reading);
+  }
+  /** Gives the permit back, if not too many linger already. */
+  #giveBack(): void {
+    if (this.isClosed) return;
+    this.deadlines.await("close");
+    this.#enter(this.shared.release() ? "lingering" : "answering");
+  }
+  /** A read that was begun, and for which nobody waits any more. */
+  get #pending(): Promise<unknown> | undefined {
+    return this.#input.ahead ?? this.#answer?.request.content.pending;
   }
   /** Leaves the connection to whoever speaks another protocol. */
   async #handOver(owner: NonNullable<HttpResponse["upgrade"]>, request: IncomingRequest) {
-    await this.#output.flush();
+    await this.output.flush();
+    this.#enter("upgraded");
     const connection = new UpgradedConnection(this.#connection, this.#input, this);
     try {
       await owner(connection);
-      if (!this.#closed) await this.#linger(); // What it wrote last shall arrive.
+      if (!this.isClosed) await this.#linger(); // What it wrote last shall arrive.
     } catch (error) {
-      if (!this.#closed) this.#noteMistake(error, request, "upgrade, ");
+      if (!this.isClosed) this.noteMistake(error, request, "upgrade, ");
     }
   }
 
   // Telling
 
   /** Who it is: of the request in hand, if there is one, the client, which a proxy may have told. */
-  get #peer(): string {
-    return peerOf(this.#request ?? this.#connection);
+  #from(): string {
+    return ` (from ${peerOf(this.#answer?.request ?? this.#connection)})`;
   }
   /** What is known of the request line of the request in hand. */
   #seen(): { method: string; target: string; protocol: string } {
     const { bytes, start } = this.#input;
-    return this.#request?.head ?? this.#parser?.seenIn(bytes, start) ?? NOTHING_SEEN;
-  }
-  #from(): string {
-    return ` (from ${this.#peer})`;
+    return this.#answer?.request.head ?? this.#parser?.seenIn(bytes, start) ?? NOTHING_SEEN;
   }
   /** The request in hand has been answered: what is to be told of it, once its answer has been taken. */
-  #noteAnswer(refused = false): void {
-    const answered = this.#conclude(refused);
-    if (answered !== undefined) this.#output.end(answered);
+  #noteAnswer(outcome: Outcome, refused = false): void {
+    const answered = this.#conclude(outcome, refused);
+    if (answered !== undefined) this.output.end(answered);
   }
-  #conclude(refused: boolean): Answered | undefined {
-    const { totals, isTold } = this.#shared;
+  #conclude({ status, sent, reason, startedAt }: Outcome, refused = false): Answered | undefined {
+    const { totals, isTold } = this.shared;
     this.#isNoted = true;
-    totals.answers[Math.floor(this.#status / 100)]!++;
+    totals.answers[Math.floor(status / 100)]!++;
     if (refused) totals.refused++;
     if (!isTold) return undefined;
     const { method, target, protocol } = this.#seen();
-    const { remoteAddress, remotePort } = this.#request ?? this.#connection;
+    const request = this.#answer?.request;
+    const { remoteAddress, remotePort } = request ?? this.#connection;
     return {
       method,
       target,
       protocol,
       remoteAddress,
       remotePort,
-      status: this.#status,
-      received: this.#request?.content.received ?? 0,
-      sent: this.#sent,
+      status,
+      received: request?.content.received ?? 0,
+      sent,
       headTime: this.#headAt - this.#startedAt,
       // NaN, until it is told, if it leaves in one write.
-      answerTime: this.#status === 0 ? 0 : this.#answerAt - this.#startedAt,
+      answerTime: status === 0 ? 0 : startedAt - this.#startedAt,
       time: this.#startedAt, // until it is told
       delivered: false,
       refused,
-      reason: this.#reason,
+      reason,
     };
-  }
-  taken(answered: Answered): void {
-    answered.delivered = true;
-    this.#shared.tell(answered);
   }
   #lost(answered: Answered, why: string): void {
     answered.reason ||= why;
-    this.#shared.tell(answered);
+    this.shared.tell(answered);
   }
   /** Something that happened to the connection. */
   #note(what: string): void {
-    this.#shared.notes.add("info", what, what + this.#from());
+    this.shared.notes.add("info", what, what + this.#from());
   }
   /** The connection ends before its time; what becomes of a request that is in hand is told now. */
   #noteLoss(why: string, error: unknown): void {
-    this.#shared.log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
+    const outcome = this.#answer ?? NO_ANSWER;
+    this.shared.log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
     // Not so if the answer was cut off here.
-    if (why === LEFT && this.#reason === "") this.#shared.totals.losses++;
+    if (why === LEFT && outcome.reason === "") this.shared.totals.losses++;
     if (this.#isNoted) return;
-    const answered = this.#conclude(false);
+    const answered = this.#conclude(outcome);
     if (answered !== undefined) this.#lost(answered, why);
   }
   /** What a handler did wrong. */
-  #noteMistake(error: unknown, { method, target }: HttpRequest, where = ""): void {
+  noteMistake(error: unknown, { method, target }: HttpRequest, where = ""): void {
     const what = `${where}${method} ${visible(target)}${this.#from()}: ${describe(error)}`;
-    this.#shared.notes.add("error", "Errors of handlers", what);
+    this.shared.notes.add("error", "Errors of handlers", what);
   }
 }
 
+const NO_ANSWER: Outcome = { status: 0, sent: 0, reason: "", startedAt: NaN };
 const NOTHING_SEEN = { method: "", target: "", protocol: "" };
 
 /** A connection that was taken over, with what its client has sent behind the request. */
@@ -4950,7 +4966,7 @@ class UpgradedConnection implements Connection {
   }
   read(buffer: Uint8Array): number | null | Promise<number | null> {
     const input = this.#input;
-    if (this.#holder.isClosed) return this.#refused(this.#failure ?? new Error(CLOSED));
+    if (this.#holder.isClosed) return unheeded(Promise.reject(this.#failure ?? new Error(CLOSED)));
     if (!input.empty) return input.take(buffer);
     if (input.ahead === undefined) return this.#heeded(input.readInto(buffer));
     // A read was begun before, to notice whether the client leaves.
@@ -4958,7 +4974,7 @@ class UpgradedConnection implements Connection {
   }
   write(bytes: Uint8Array): number | Promise<number> {
     // What is below might take it for a failure of the whole.
-    if (this.#hasEnded) return this.#refused(new Error("this side has ended"));
+    if (this.#hasEnded) return unheeded(Promise.reject(new Error("this side has ended")));
     return this.#heeded(this.#connection.write(bytes));
   }
   closeWrite(): void | Promise<void> {
@@ -4967,9 +4983,6 @@ class UpgradedConnection implements Connection {
   }
   close(): void {
     this.#holder.close(new Error(CLOSED));
-  }
-  #refused(error: unknown): Promise<never> {
-    return unheeded(Promise.reject(error));
   }
   /** The kernel tells of a reset only once: whatever is asked afterwards has to fail, too. */
   #heeded<T>(result: T | Promise<T>): T | Promise<T> {
@@ -5115,7 +5128,7 @@ export function serve(
   const handler = handlerOf(application);
   const { port: checked, backlog } = checkSettings(options);
   checkUnix(options);
-  const { bytes: refusal } = encodeRefusal(BUSY, { second: 0, date: "" }, "", "Retry-After: 1\r\n");
+  const { bytes: refusal } = encodeRefusal(BUSY, "", "", "Retry-After: 1\r\n");
   const refused: ListenOptions["refused"] = (...which) => server.noteRefused(...which);
   const { hostname, port, reusePort, unix, unixMode, tls, proxy } = options;
   if (proxy !== undefined) new Proxies(proxy); // which throws before the port is taken
@@ -5221,9 +5234,7 @@ function harmless(log: Logger): Logger {
 class HttpServer implements Server, Shared {
   readonly handler: Handler;
   readonly settings: Settings;
-  readonly limits: ServeOptions["limits"];
-  readonly onError: ServeOptions["onError"];
-  readonly onExchange: ServeOptions["onExchange"];
+  readonly options: ServeOptions;
   readonly proxies: Proxies | undefined;
   readonly log: Logger;
   readonly notes: BoundedLog;
@@ -5257,19 +5268,17 @@ class HttpServer implements Server, Shared {
   constructor(listener: Listener, handler: Handler, options: ServeOptions) {
     this.handler = handler;
     this.settings = checkSettings(options);
-    this.limits = options.limits;
-    this.onError = options.onError;
-    this.onExchange = options.onExchange;
+    this.options = { ...options };
     const proxies = options.proxy && new Proxies(options.proxy);
     // A second header would be the client's.
     const isRead = listener.readsProxyHeader && proxies?.says.includes("PROXY");
     this.proxies = isRead ? undefined : proxies;
     this.log = harmless(options.log ?? {});
-    this.isTold = (this.log.info ?? this.onExchange) !== undefined;
+    this.isTold = (this.log.info ?? options.onExchange) !== undefined;
     const { maxBodySize, ...others } = this.settings;
     this.headLimits = {
       ...others,
-      maxBodySize: this.limits === undefined ? maxBodySize : Infinity,
+      maxBodySize: options.limits === undefined ? maxBodySize : Infinity,
     };
     this.notes = new BoundedLog(this.log);
     this.addr = listener.addr;
@@ -5346,9 +5355,8 @@ class HttpServer implements Server, Shared {
   #dismissOne(): void {
     let longest: HttpConnection | undefined;
     for (const connection of this.#connections) {
-      if (connection.isIdle && connection.deadline < (longest?.deadline ?? Infinity)) {
-        longest = connection;
-      }
+      const isLonger = connection.deadlines.next < (longest?.deadlines.next ?? Infinity);
+      if (connection.isIdle && isLonger) longest = connection;
     }
     if (longest !== undefined) return longest.close();
     const before = this.clock.now() - LINGER_TIME;
@@ -5362,7 +5370,7 @@ class HttpServer implements Server, Shared {
     if (Number.isNaN(answered.answerTime)) answered.answerTime = answered.time;
     if (this.log.info !== undefined) this.#logExchange(answered);
     try {
-      const result: unknown = this.onExchange?.(answered);
+      const result: unknown = this.options.onExchange?.(answered);
       if (isPromise(result)) result.catch((error) => this.#noteMistake(error));
     } catch (error) {
       this.#noteMistake(error);
@@ -5407,18 +5415,11 @@ class HttpServer implements Server, Shared {
   get stats(): ServerStats {
     const { answers, refused, timeouts, losses } = this.totals;
     const [none, one, two, three, four, five] = answers;
-    const connections = {
-      waiting: this.#queued + (this.#listener.waiting ?? 0),
-      idle: 0,
-      reading: 0,
-      handling: 0,
-      writing: 0,
-      lingering: 0,
-      upgraded: 0,
-    };
-    for (const { state } of this.#connections) connections[state]++;
+    const waiting = this.#queued + (this.#listener.waiting ?? 0);
+    const counts = { idle: 0, reading: 0, handling: 0, writing: 0, lingering: 0, upgraded: 0 };
+    for (const { state } of this.#connections) counts[state]++;
     return {
-      connections,
+      connections: { waiting, ...counts },
       freePermits: this.#permits.free,
       answers: { none, "1xx": one, "2xx": two, "3xx": three, "4xx": four, "5xx": five },
       refused,
@@ -5433,9 +5434,9 @@ class HttpServer implements Server, Shared {
     this.#permits.release();
     return true;
   }
-  closed(connection: HttpConnection): void {
+  closed(connection: HttpConnection, isLingering: boolean): void {
     this.#connections.delete(connection);
-    if (connection.isLingering) this.#lingering--;
+    if (isLingering) this.#lingering--;
     else this.#permits.release();
     this.#checkFinished();
   }
@@ -5445,9 +5446,9 @@ class HttpServer implements Server, Shared {
   #checkDeadlines(before: number, now: number): number {
     let next = Infinity;
     for (const connection of this.#connections) {
-      if (connection.deadline <= before) connection.expire();
+      if (connection.deadlines.next <= before) connection.expire();
       else connection.watch();
-      if (connection.deadline < next) next = Math.max(connection.deadline, now);
+      next = Math.min(next, Math.max(connection.deadlines.next, now));
     }
     if (!this.crowded) return next;
     this.#dismissOne();
