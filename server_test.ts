@@ -596,12 +596,12 @@ Deno.test("what Fetch has decoded is not told as encoded, nor with the length it
     ["http://a/", "x-own", true],
     ["", "gzip", true],
   ];
+  async function* slow() {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    yield bytesOf("hello");
+  }
   for (const [url, coding, isTold] of rows) {
     const headers = { "X-A": "1", "Content-Encoding": coding, "Content-Length": "5", "X-B": "2" };
-    async function* slow() {
-      await new Promise((resolve) => setTimeout(resolve, 1));
-      yield bytesOf("hello");
-    }
     const response = new Response(ReadableStream.from(slow()), { headers });
     Object.defineProperty(response, "url", { value: url }); // as `fetch` sets it
     const [received] = await ask(() => response, get());
