@@ -1174,6 +1174,7 @@ Deno.test("9110 §5.6.7: a date is read in three forms, and no other text is one
       "Sun, 6 Nov 1994 08:49:37 GMT",
       "Sun, 06 Nov 94 08:49:37 GMT",
       "Sun, 06-Nov-94 08:49:37 GMT",
+      "Sunda, 06-Nov-94 08:49:37 GMT",
       "Wednesdays, 16-Nov-94 08:49:37 GMT",
       "-Sunday, 06-Nov-94 08:49:37 GMT",
       "Sunday, 06-Nov-94 08:49:37 GMTx",

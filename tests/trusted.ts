@@ -128,6 +128,7 @@ const CHAINS: [
   [XFF, "X-Forwarded-For: ::1.2.3.4", "::102:304"],
   [XFF, "X-Forwarded-For: 1.2.3.4:_a.b-c", "1.2.3.4"], // RFC 7239 §6
   ["Forwarded", "Forwarded: for=1.2.3.4;a=x", "1.2.3.4"],
+  ["Forwarded", 'Forwarded: for=1.2.3.4;a="\\\\\\"x"', "1.2.3.4"],
   ["Forwarded", "Forwarded: for=192.0.2.43, for=10.1.1.1", "192.0.2.43"], // RFC 7239 §7.1, mostly
   ["Forwarded", 'Forwarded: For="[2001:db8:cafe::17]:4711"', "2001:db8:cafe::17", 4711], // §4
   [
