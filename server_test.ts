@@ -9,6 +9,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { STATUS_CODES } from "node:http";
 import { handler as application } from "./handlers.ts";
 import {
   type Handler,
@@ -513,11 +514,96 @@ Deno.test("fields as the handler gave them, but for those that frame the message
     assertEquals(lines, [["set-cookie", "a=1"], ["set-cookie", "b=2"], ["x-latin", "\xe9"]]);
     assert(!/gzip|yesterday|99|timeout/.test(received.raw));
   }
-  const [received, ...more] = await ask(
-    () => ({ headers: { connection: "Close" } }),
-    get() + get(),
-  );
-  assertEquals([field(received, "connection"), more.length], ["close", 0]);
+  const longest = { "Content-Length": "123456789012345" };
+  const [told] = await ask(() => ({ headers: longest }), "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+  assertEquals(field(told, "content-length"), "123456789012345");
+  for (const connection of ["Close", "x, close", "x,\tclose", "close ,x", "close\t,x"]) {
+    const [received, ...more] = await ask(() => ({ headers: { connection } }), get() + get());
+    assertEquals([field(received, "connection"), more.length], ["close", 0], connection);
+  }
+  for (const connection of ["x-close", "closed", "keep-alive"]) {
+    const received = await ask(() => ({ headers: { connection } }), get() + get());
+    assertEquals(received.map((r) => field(r, "connection")), [undefined, undefined], connection);
+  }
+});
+
+Deno.test("9110 §15: each status has its reason phrase, and another one none", async () => {
+  const newer: Record<number, string> = { 413: "Content Too Large", 422: "Unprocessable Content" };
+  const untold = [208, 226, 305, 418, 506, 508, 509, 510]; // not in 9110, or hardly in use
+  const statuses = Array.from({ length: 400 }, (_, i) => 200 + i);
+  const asked = statuses.map((status) => get(`/${status}`)).join("");
+  const received = await ask(({ path }) => ({ status: Number(path.slice(1)) }), asked);
+  for (const [i, status] of statuses.entries()) {
+    const reason = untold.includes(status) ? "" : newer[status] ?? STATUS_CODES[status] ?? "";
+    const { raw } = received[i];
+    assertEquals(raw.slice(0, raw.indexOf("\r")), `HTTP/1.1 ${status} ${reason}`);
+  }
+});
+
+Deno.test("an error that a handler throws is answered with its status, and as text", async () => {
+  for (const [status, body] of [[404, "404 Not Found: x"], [418, "418 Error: x"]] as const) {
+    const [received] = await ask(() => Promise.reject(new HttpError(status, "x")), get());
+    assertEquals([received.status, received.body], [status, body]);
+    assertEquals(received.fields.filter(([name]) => name !== "date"), [
+      ["content-type", "text/plain; charset=utf-8"],
+      ["x-content-type-options", "nosniff"],
+      ["content-length", `${body.length}`],
+    ]);
+  }
+});
+
+Deno.test("what Fetch has decoded is not told as encoded, nor with the length it had", async () => {
+  const rows: [url: string, coding: string, isTold: boolean][] = [
+    ["http://a/", "gzip", false],
+    ["http://a/", "x-own", true],
+    ["", "gzip", true],
+  ];
+  async function* slow() {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    yield bytesOf("hello");
+  }
+  for (const [url, coding, isTold] of rows) {
+    const headers = { "X-A": "1", "Content-Encoding": coding, "Content-Length": "5", "X-B": "2" };
+    const response = new Response(ReadableStream.from(slow()), { headers });
+    Object.defineProperty(response, "url", { value: url }); // as `fetch` sets it
+    const [received] = await ask(() => response, get());
+    const told = ["x-a", "content-encoding", "content-length", "x-b"]
+      .map((name) => field(received, name));
+    const [encoding, length] = isTold ? [coding, "5"] : [];
+    assertEquals([received.body, ...told], ["hello", "1", encoding, length, "2"]);
+  }
+});
+
+Deno.test("a stream is told with its length if all of it fits, and is whole if not", async () => {
+  const most = 32768;
+  const rows: [sizes: number[], isWhole: boolean][] = [
+    [[10, most - 10], true],
+    [[most - 9, 10], false],
+    [[10, most], false],
+    [[most + 1], false],
+    [Array(100).fill(1), false], // more pieces than are asked for in one turn
+  ];
+  for (const [sizes, isWhole] of rows) {
+    const pieces = sizes.map((size, i) => `${i % 10}`.repeat(size));
+    const whole = pieces.join("");
+    const [received] = await ask(() => ({ body: generated(pieces) }), get());
+    assertEquals(received.body === whole, true, `${sizes}`);
+    const length = isWhole ? `${whole.length}` : undefined;
+    assertEquals(field(received, "content-length"), length, `${sizes}`);
+  }
+  async function* generated(pieces: string[]) {
+    yield* pieces;
+  }
+});
+
+Deno.test("a stream of nothing that is there at once lets others have their turn", async () => {
+  let others = 0;
+  async function* nothing() {
+    setTimeout(() => others++);
+    for (let i = 0; i < 10_000 && others === 0; i++) yield "";
+  }
+  await ask(() => ({ body: nothing() }), get());
+  assertEquals(others, 1);
 });
 
 Deno.test("a response that can't be sent is 500, and never split", async () => {
@@ -541,6 +627,12 @@ Deno.test("a response that can't be sent is 500, and never split", async () => {
     ["a body that is an object", { body: {} }],
     ["Response.error", Response.error()],
     ["a length that is none", { headers: { "content-length": "x" }, body: new Response("a").body }],
+    ...["x1", "1x", "", "1234567890123456"].map((length): [string, unknown] => [
+      `a length of '${length}'`,
+      { headers: { "content-length": length } },
+    ]),
+    ["what ends like a key", { mystatus: 200 }],
+    ["what begins like a key", { statusText: "OK" }],
   ];
   for (const [name, response] of bad) {
     const { lines, log } = recorder();
@@ -884,6 +976,10 @@ Deno.test("whatever handlers, streams, onError and loggers throw harms nobody", 
 Deno.test("the log explains what a handler did wrong", async () => {
   const used = new Response("hello");
   await used.text();
+  const spent = new Response(new Blob(["hello"]).stream());
+  await spent.text();
+  const locked = new ReadableStream();
+  locked.getReader();
   const rows: [unknown, string][] = [
     [undefined, "The handler returned undefined: return { body } or a Response"],
     ["hello", "The handler returned string: return { body } or a Response"],
@@ -895,10 +991,16 @@ Deno.test("the log explains what a handler did wrong", async () => {
       "A body must be text, bytes, a Blob or a stream, not an object: use JSON.stringify",
     ],
     [{ headers: { "X": "a\r\nb" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "a\nb" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "a\rb" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "a\0b" } }, "The response's field X has a line break or NUL in it"],
+    [{ headers: { "X": "a\x7fb" } }, "The response's field X has a control character in it"],
     [{ headers: { "X": "€" } }, "The response's field X has a character beyond U+00FF"],
     [{ headers: { "X": 1 } }, "The response's field X must be a string, not a number"],
     [{ headers: { "X A": "b" } }, "A field name has letters, digits and hyphens, unlike 'X A'"],
     [used, "The body of the response has been read already"],
+    [spent, "The body of the response has been read already"],
+    [{ body: locked }, "The body of the response has been read already"],
   ];
   for (const [result, message] of rows) {
     const { lines, log } = recorder();
@@ -993,6 +1095,70 @@ Deno.test("what Fetch can't express is refused for toFetch", async () => {
   assertEquals(await see("GET / HTTP/1.1\r\nHost: 999.1.1.1\r\n\r\n"), 400);
 });
 
+Deno.test("9110 §5.6.7: a date is read in three forms, and no other text is one", async () => {
+  const imf = (milliseconds: number) => new Date(milliseconds).toUTCString();
+  const year = new Date().getUTCFullYear();
+  const yy = (year: number) => `${year % 100}`.padStart(2, "0");
+  const rows: [text: string, date: number][] = [
+    ["Sun, 06 Nov 1994 08:49:37 GMT", Date.UTC(1994, 10, 6, 8, 49, 37)],
+    ["Sunday, 06-Nov-94 08:49:37 GMT", Date.UTC(1994, 10, 6, 8, 49, 37)],
+    ["Sun Nov  6 08:49:37 1994", Date.UTC(1994, 10, 6, 8, 49, 37)],
+    ["Wed Nov 16 08:49:37 1994", Date.UTC(1994, 10, 16, 8, 49, 37)],
+    ["Wednesday, 16-Nov-94 08:49:37 GMT", Date.UTC(1994, 10, 16, 8, 49, 37)],
+    // Of years with two digits, one more than 50 years ahead is past.
+    [`Monday, 01-Jun-${yy(year + 50)} 00:00:00 GMT`, Date.UTC(year + 50, 5, 1)],
+    [`Monday, 01-Jun-${yy(year - 49)} 00:00:00 GMT`, Date.UTC(year - 49, 5, 1)],
+    [`Monday, 01-Jun-${yy(year)} 00:00:00 GMT`, Date.UTC(year, 5, 1)],
+    ["Sat, 31 Dec 2016 23:59:60 GMT", Date.UTC(2017, 0, 1)],
+    ["Thu, 30 Jun 2016 23:59:60 GMT", Date.UTC(2016, 6, 1)],
+    ["Tue, 29 Feb 2000 00:00:00 GMT", Date.UTC(2000, 1, 29)],
+    ...Array.from({ length: 12 }, (_, month): [string, number] => {
+      const date = Date.UTC(2001, month, 1 + month, 23, 59, 59);
+      return [imf(date), date];
+    }),
+    ...[
+      "Mon, 29 Feb 2100 00:00:00 GMT",
+      "Sun, 00 Nov 1994 08:49:37 GMT",
+      "Sun, 31 Nov 1994 08:49:37 GMT",
+      "Sun, 06 nov 1994 08:49:37 GMT",
+      "Sun, 06 Nov 1994 24:00:00 GMT",
+      "Sun, 06 Nov 1994 08:60:00 GMT",
+      "Sun, 06 Nov 1994 08:49:61 GMT",
+      "Sund, 06 Nov 1994 08:49:37 GMT",
+      "Su, 06 Nov 1994 08:49:37 GMT",
+      "xSun, 06 Nov 1994 08:49:37 GMT",
+      "Sun, 06 Nov 1994 08:49:37 GMTx",
+      "Sun, 6 Nov 1994 08:49:37 GMT",
+      "Sun, 06 Nov 94 08:49:37 GMT",
+      "Sun, 06-Nov-94 08:49:37 GMT",
+      "Sunda, 06-Nov-94 08:49:37 GMT",
+      "Wednesdays, 16-Nov-94 08:49:37 GMT",
+      "-Sunday, 06-Nov-94 08:49:37 GMT",
+      "Sunday, 06-Nov-94 08:49:37 GMTx",
+      "Sunday, 06-Nov-1994 08:49:37 GMT",
+      "Sunn Nov  6 08:49:37 1994",
+      "Su Nov  6 08:49:37 1994",
+      "Sun Nov 6 08:49:37 1994",
+      "Sun Nov  6 08:49:37 19945",
+      "Sun Nov  6 08:49:37 1994 GMT",
+      "xSun Nov  6 08:49:37 1994",
+      "",
+    ].map((text): [string, number] => [text, NaN]),
+  ];
+  for (const [text, date] of rows) {
+    // What was modified then has not changed since, and what was a second later has.
+    for (const later of [0, 1000]) {
+      const modified = imf((Number.isNaN(date) ? 0 : date) + later);
+      const headers = { "Last-Modified": modified };
+      const [{ status }] = await ask(
+        () => ({ headers }),
+        get("/", `If-Modified-Since: ${text}\r\n`),
+      );
+      assertEquals(status, later === 0 && !Number.isNaN(date) ? 304 : 200, `${text}: ${modified}`);
+    }
+  }
+});
+
 Deno.test("preconditions and ranges, for whatever has a validator", async () => {
   const strong = 'ETag: "a"',
     weak = 'ETag: W/"a"',
@@ -1018,6 +1184,14 @@ Deno.test("preconditions and ranges, for whatever has a validator", async () => 
     [strong, 'If-None-Match: "b", "a,b"', 200],
     [strong, 'If-None-Match: "A"', 200],
     [strong, "If-None-Match: a", 200],
+    [strong, 'If-None-Match: x"a"', 200],
+    [strong, 'If-None-Match: "a"x', 200],
+    [strong, 'If-None-Match: "b",\t"a"\t, "c"', 304],
+    [strong, 'If-None-Match: "b", "a" , "c"', 304],
+    ['ETag: ""', 'If-None-Match: ""', 304],
+    ['ETag: "!\xe9"', 'If-None-Match: "!\xe9"', 304],
+    ['ETag: "W/a"', 'If-None-Match: "W/a"', 304],
+    ['ETag: "W/a"', 'If-None-Match: "a"', 200],
     // 9110 §13.1.3 and §13.1.4, in the three forms of 9110 §5.6.7
     [dated, `If-Modified-Since: ${same}`, 304],
     [dated, "If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT", 304],
@@ -1053,6 +1227,36 @@ Deno.test("preconditions and ranges, for whatever has a validator", async () => 
     if (status === 200) assertEquals(received.body, "hello");
     if (status === 304) {
       assertEquals([received.body, field(received, "etag")], ["", headers["ETag"]]);
+    }
+  }
+  // 9110 §13.1.5: what was modified just now may be so again within the second.
+  const now = new Date(Math.ceil(Date.now() / 1000) * 1000).toUTCString();
+  const fresh = () => ({ headers: { "Last-Modified": now }, body: "hello" });
+  assertEquals(
+    (await ask(fresh, get("/", `Range: bytes=1-2\r\nIf-Range: ${now}\r\n`)))[0].status,
+    200,
+  );
+  // 9110 §14.1.2 and §14.4, of all that has parts
+  const ranges: [range: string, from: number, to: number][] = [
+    ["bytes=0-", 0, 5],
+    ["bytes=1-", 1, 5],
+    ["bytes=4-4", 4, 5],
+    ["bytes=2-9", 2, 5],
+    ["bytes=-2", 3, 5],
+    ["bytes=-9", 0, 5],
+    ["bytes= 1-2", 1, 3],
+    ["bytes=\t1-2", 1, 3],
+  ];
+  for (const [range, from, to] of ranges) {
+    for (const body of ["hello", bytesOf("hello"), new Blob(["hello"])]) {
+      const [received] = await ask(() => ({ body }), get("/", `Range: ${range}\r\n`));
+      const told = ["content-range", "content-length"].map((name) => field(received, name));
+      const expected = [`bytes ${from}-${to - 1}/5`, `${to - from}`];
+      assertEquals([received.status, received.body, ...told], [
+        206,
+        "hello".slice(from, to),
+        ...expected,
+      ]);
     }
   }
   // Only what is a 200 to GET or HEAD; and a stream that is not there at once is sent whole.

@@ -1194,6 +1194,7 @@ Deno.test("a response that was forgotten is an error, not an empty answer", asyn
     assertMatch(error[0], /no '(a|id)': for JSON, return Response\.json\(\.\.\.\)$/m);
   }
   assertEquals((await ask(() => ({}), get()))[0].status, 200);
+  assertEquals((await ask(() => ({ a: 1, body: "x" } as HttpResponse), get()))[0].status, 200);
   const once = new Response("once");
   const received = await ask(() => once, get() + get());
   assertEquals(received.map(({ status }) => status), [200, 500]);
@@ -1208,7 +1209,10 @@ Deno.test("content without a type is never for browsers to guess", async () => {
     [generate(["<script>"]), undefined, "nosniff"],
     [new Blob(["<script>"]), undefined, "nosniff"],
     [new Blob(["<script>"], { type: "text/x" }), "text/x", undefined],
+    ["<", text, undefined],
+    [bytesOf("<"), text, undefined],
     ["", undefined, undefined],
+    [new Uint8Array(), undefined, undefined],
     [null, undefined, undefined],
   ];
   for (const [body, type, nosniff] of rows) {
@@ -1219,6 +1223,12 @@ Deno.test("content without a type is never for browsers to guess", async () => {
   const headers = { "Content-Type": "text/html" };
   const [page] = await ask(() => ({ headers, body: "<p>" }), get());
   assertEquals(field(page, "content-type"), "text/html");
+  for (const name of ["X-Content-Type-Options", "X-Other"]) {
+    const headers = { [name]: "nosniff" };
+    const [{ fields }] = await ask(() => ({ headers, body: new Blob(["x"]) }), get());
+    const told = fields.filter(([name]) => name === "x-content-type-options");
+    assertEquals(told, [["x-content-type-options", "nosniff"]], name);
+  }
 });
 
 Deno.test("a stream that fails while its client takes nothing ends no process", async () => {

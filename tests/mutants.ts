@@ -1,12 +1,12 @@
 /**
  * Are the tests good enough? This makes mistakes in a copy of server.ts, one at a time, and tells which
- * of them no test notices: in chapter 3, and in what chapter 4 has to do with the end of a message.
+ * of them no test notices: in all of chapter 3, and in what is {@linkcode DRAWN} of chapters 4 and 5.
  *
  * `deno task mutants` makes all of them. `--chapter 3` or `--lines 700-800` makes a part, and
  * `--sample 40 --seed 1` so many of them, by chance. `--list` only tells what they are.
  *
- * A mutant is run on the quick tests first, and if it survives, on all of those that need no
- * permission, unless there is `--fast`. The exit status is 1 if one survives that is not among the
+ * A mutant is run on all tests that need no permission, until one fails; with `--fast` only on those
+ * that come {@linkcode FIRST}. The exit status is 1 if one survives that is not among the
  * {@linkcode EQUIVALENT}.
  */
 
@@ -59,6 +59,43 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^(size = 0|done = false);$/, /^$|= 1;$/, "it is set before it is read, or as good as false"],
   [/^while \(start < end && this\.size/, /<= end/, "of nothing, nothing is read"],
   [/^this\.size = parseInt/, /match\[0\]/, "what is behind a size is no digit"],
+  [
+    /^\/\^\(\?:\\\[\(/,
+    /\]\]\+\)|\(\[\^:\]\+\)|1,6\}|\(\[\^:\]\*:|:\[\^\]\*/,
+    "no address and no port is such",
+  ],
+  [/^const address = readAddress/, /"x"/, "neither is an address"],
+  [/^function schemeOf/, /"x"/, "neither is a scheme"],
+  [
+    /^if \(at > 0 && list\[at - 1\] !== "," &&/,
+    />= 0|at > 1/,
+    "what stands alone is malformed, too",
+  ],
+  [/^while \(end > 0 && isPart/, />= 0/, "there is nothing before a text"],
+  [/^for \(let at = closing; at > 0;\)/, />= 0|> 1/, "what a list begins with is no value"],
+  [/^return -1;$/, /^$|[02];$/, "there is no equals sign either"],
+  [/^const slashes = at - /, /at \+/, "as odd, or as even"],
+  [/^for \(let steps = 0; steps < STEPS_A_TURN/, /<= |= 1/, "one step more or less"],
+  [/^100: "Continue",$/, /./, "it is never looked up"],
+  [/^content: "",$/, /"x"/, "it is set before it is read"],
+  [/^if \(FIELD_KINDS\.size/, /^$|[<>]=/, "what is known of a name is only found out again"],
+  [/^const dated = date === ""/, /"x"/, "whom the backlog refuses gets no date: a test of sockets"],
+  [/^const parts = \/\^bytes=/, /\)\[(\\t| )\]\*\$/, "a value has no white space at its end"],
+  [/^: parseDate\(ifRange\) === modified/, /<= Date|1001|999/, "a millisecond more or less"],
+  [
+    /^if \(first !== "" && last !== ""/,
+    /first !== "x"/,
+    "no number is below that of an empty text",
+  ],
+  [/^if \(text === null\) return NaN;$/, /^$/, "null is no date either"],
+  [/^\[, (day|month) = "", /, /"x"/, "a date has as many parts"],
+  [/^const \[hour = 0, /, /= 1/, "a date has as many parts"],
+  [
+    /^if \(index < 0 \|\| hour > 23/,
+    /hour > 24/,
+    "24:00 is of another day, which is looked at, too",
+  ],
+  [/^return new Date\(date - \(second/, /1001|999/, "a leap second is longer"],
   [/^return undefined;$/, /^$/, "it is what a function returns at its end"],
 ];
 
@@ -89,7 +126,7 @@ const CODE: [pattern: RegExp, ...replacements: string[]][] = [
   [/ -= /g, " += "],
   [/\+\+/g, "--", ""],
   [/--/g, "++", ""],
-  [/!(?=[\w(/])/g, ""],
+  [/(?<![\w)\]])!(?=[\w(/])/g, ""],
   [/\btrue\b/g, "false"],
   [/\bfalse\b/g, "true"],
   [/\bTAB\b/g, "LF"],
@@ -99,7 +136,7 @@ const CODE: [pattern: RegExp, ...replacements: string[]][] = [
 ];
 /** Statements on a line of their own, which are left out. Declarations are not. */
 const STATEMENT =
-  /^(if \(.*\) |while \(.*\) )?(?!const |let |readonly |static |export |type )[\w#.[\]]+.*;$/;
+  /^(if \(.*\) |while \(.*\) )?(?!const |let |readonly |static |export |type |#?\w+: [^=]*;$)[\w#.[\]]+.*;$/;
 
 const STRING = String.raw`"(?:[^"\\]|\\.)*"|${"`"}(?:[^${"`"}\\]|\\.)*${"`"}`;
 const REGEXP = String.raw`(?<=[=(,!]\s*|^\s*)/(?![/*])(?:\[(?:[^\]\\]|\\.)*\]|[^/\\]|\\.)+/[a-z]*`;
@@ -145,7 +182,7 @@ function mutationsOf(code: string): string[] {
     const isPattern = literal.startsWith("/") || /^[`"].*[\[(^]/.test(literal);
     if (!isPattern) {
       // What is said to people has spaces. A type is none of the program.
-      const isType = /\| $/.test(code.slice(0, from)) ||
+      const isType = /(\| |\b[A-Z]\w+\[|\w\)\[)$/.test(code.slice(0, from)) ||
         /^ \|/.test(code.slice(from + literal.length)) &&
           !/^ \|\|/.test(code.slice(from + literal.length));
       if (literal.includes(" ") || isType) return;
@@ -179,41 +216,62 @@ function mutationsOf(code: string): string[] {
   }
 }
 
-/** Which lines are mutated: those from one text to another. */
-const PARTS: [chapter: string, from: RegExp, to: RegExp][] = [
+/** The chapters that are mutated: which begins where. */
+const CHAPTERS: [chapter: string, from: RegExp, to: RegExp][] = [
   ["3", /^\/\/ 3\. Parsing/, /^\/\/ 4\. Bodies/],
-  ["4", /^export class HttpHeaders/, /^\/\*\* Buffers of the sizes/],
-  ["4", /^const TOKENS/, /^\/\*\* What content, in or out/],
+  ["4", /^\/\/ 4\. Bodies/, /^\/\/ 5\. Responses/],
+  ["5", /^\/\/ 5\. Responses/, /^\/\/ 6\. The connection/],
 ];
+/** What is mutated of a chapter, by the names of classes, functions and constants: where all mutants have
+ * been looked at. Of chapter 4 these are the fields of a request, the framing of chunks, and what proxies
+ * tell; of chapter 5 all but frozen answers. */
+const DRAWN: Record<string, RegExp> = {
+  "3": /^/,
+  "4": RegExp(
+    "^(HttpHeaders|isSameName|TOKENS|FIELD_|CHUNK|TRAILER|Chunk|tooExtended|badChunk|readTold|schemeOf|" +
+      "authorityOf|clientOf|nodesOf|readNode|HIDDEN_NODE|QUOTED_TEXT|elementsOf|readElement|isBlank|" +
+      "isTokenPart|startOf|openingQuote)",
+  ),
+  "5": /^(?!FROZEN|FrozenAnswer|frozenAnswer|isDeepFrozen)/,
+};
 
 function mutantsOf(lines: string[], chapter: string | undefined): Mutant[] {
   const mutants: Mutant[] = [];
-  for (const [of, from, to] of PARTS) {
+  for (const [of, from, to] of CHAPTERS) {
     if (chapter !== undefined && chapter !== of) continue;
     const first = lines.findIndex((line) => from.test(line));
     const last = lines.findIndex((line) => to.test(line));
     if (first < 0 || last < first) throw new Error(`no part from ${from} to ${to}`);
-    let isType = false;
+    let isDrawn = true;
     for (let line = first; line < last; line++) {
       const code = lines[line];
-      if (/^(export )?interface /.test(code)) isType = true;
-      if (code === "}") isType = false;
-      if (isType || /^\s*(\/\/|\/\*\*|\*)/.test(code)) continue;
+      const declared = DECLARATION.exec(code);
+      if (declared) isDrawn = !/interface|type/.test(declared[1]) && DRAWN[of].test(declared[2]);
+      if (!isDrawn || /^\s*(\/\/|\/\*\*|\*)/.test(code)) continue;
       const others = new Set(mutationsOf(code));
       for (const to of others) mutants.push({ line, from: code.trim(), to: to.trim() });
     }
   }
   return mutants;
 }
+const DECLARATION = /^(?:export )?(?:async )?(class|function\*?|const|let|interface|type) (\w+)/;
 
 function isEquivalent(mutant: Mutant): boolean {
   return EQUIVALENT.some(([from, to]) => from.test(mutant.from) && to.test(mutant.to));
 }
 
+/** The tests that find most mutants soon. They are run first. */
+const FIRST =
+  /^(three thousand f|9112 §[67]|9110 §(5\.5|5\.6|1[345])|header fields|a response|preconditions|what is malf|a chain|statuses|every k)/;
+
 /** The copy that mutants are put into. */
 class Copy implements AsyncDisposable {
   readonly #folder: string;
   readonly #lines: string[];
+  /** The names of tests in the order in which they are run. */
+  #order: string[] = [];
+  /** Milliseconds that each took, without a mutant. */
+  readonly #took = new Map<string, number>();
 
   private constructor(folder: string, lines: string[]) {
     this.#folder = folder;
@@ -227,66 +285,88 @@ class Copy implements AsyncDisposable {
     return new Copy(folder, lines);
   }
   /** Whether a test notices that a line is another one. */
-  async notices({ line, to }: Mutant, stages: Stage[]): Promise<boolean> {
+  async notices({ line, to }: Mutant, isFast = false): Promise<boolean> {
     await Deno.writeTextFile(`${this.#folder}/server.ts`, this.#lines.with(line, to).join("\n"));
-    for (const stage of stages) {
-      if (!await this.#succeeds(stage)) return true;
-    }
-    return false;
+    const [success, name] = await this.#run(isFast);
+    if (success) return false;
+    // What has noticed this one may notice the next.
+    if (name !== "") this.#order = [name, ...this.#order.filter((one) => one !== name)];
+    return true;
   }
-  async #succeeds({ args, most }: Stage): Promise<boolean> {
+  /** Runs tests until one fails, or does not end. Tells whether none did, and which was the last. */
+  async #run(isFast: boolean): Promise<[success: boolean, last: string]> {
     const child = new Deno.Command(Deno.execPath(), {
-      args,
+      args: [
+        "run",
+        "--no-check",
+        "--no-prompt",
+        "--import-map=tests/offline.json",
+        "tests/mutants.ts",
+        "--run",
+      ],
       cwd: this.#folder,
-      stdout: "null",
+      stdin: "piped",
+      stdout: "piped",
       stderr: "null",
     }).spawn();
-    const timer = setTimeout(() => child.kill("SIGKILL"), most); // Some never end.
+    const stdin = child.stdin.getWriter();
+    await stdin.write(new TextEncoder().encode(JSON.stringify({ order: this.#order, isFast })));
+    await stdin.close().catch(() => {});
+    const isRehearsal = this.#took.size === 0;
+    let last = "", since = performance.now();
+    const kill = () => child.kill("SIGKILL");
+    let timer = setTimeout(kill, 60_000);
+    let rest = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) {
+        if (!line.startsWith(BEGINS)) continue;
+        clearTimeout(timer);
+        if (isRehearsal && last !== "") this.#took.set(last, performance.now() - since);
+        last = line.slice(BEGINS.length);
+        since = performance.now();
+        timer = setTimeout(kill, 2000 + 10 * (this.#took.get(last) ?? 5000));
+      }
+    }
     const { success } = await child.status;
     clearTimeout(timer);
-    return success;
+    return [success, last];
   }
   /** Checks that the tests succeed as long as nothing is wrong, and finds out how long they take. */
-  async rehearse(stages: Stage[]): Promise<void> {
-    for (const stage of stages) {
-      const started = performance.now();
-      if (await this.notices({ line: 0, from: "", to: this.#lines[0] }, [stage])) {
-        throw new Error(`${stage.args.join(" ")} fails without any mutant`);
-      }
-      stage.most = 2000 + 5 * (performance.now() - started);
-    }
+  async rehearse(): Promise<void> {
+    const [success, last] = await this.#run(true);
+    if (!success) throw new Error(`${last}: it fails without any mutant`);
+    this.#order = [...this.#took].sort((a, b) => a[1] - b[1]).map(([name]) => name);
   }
   async [Symbol.asyncDispose](): Promise<void> {
     await Deno.remove(this.#folder, { recursive: true });
   }
 }
-/** Some of the tests: how they are run, and for how many milliseconds at most. */
-interface Stage {
-  args: string[];
-  most: number;
-}
-const OFFLINE = ["--no-check", "--no-prompt", "--import-map=tests/offline.json"];
-/** The first finds most of what never ends, which costs the most time. */
-const QUICK: Stage[] = ["first", "second"].map((stage) => ({
-  args: ["run", ...OFFLINE, "tests/mutants.ts", "--quick", stage],
-  most: 60_000,
-}));
-const THOROUGH: Stage = {
-  args: ["test", ...OFFLINE, "--quiet", "--fail-fast", "server_test.ts"],
-  most: 300_000,
-};
+const BEGINS = "begins: ";
 
-/** The tests that find most mutants, the fastest first. Ends the process at the first that fails. */
-async function runQuickly(stage: string): Promise<never> {
-  const { runCases, runHeads } = await import("./fuzz.ts");
-  if (stage === "first") {
-    runHeads(1, 2000);
-    await runCases(1, 50);
-    process.exit(0);
+/** Runs the tests, as `deno test` does that has no permissions. Ends the process at the first that fails. */
+async function runTests(): Promise<never> {
+  const tests = new Map<string, () => void | Promise<void>>();
+  const test = (name: string, ...rest: unknown[]) => {
+    if (rest.length === 2 && (rest[0] as Deno.TestDefinition).ignore) return;
+    tests.set(name, rest.at(-1) as () => void);
+  };
+  Object.assign(Deno, { test });
+  await import("../server_test.ts");
+  const { order, isFast } = JSON.parse(await new Response(Deno.stdin.readable).text());
+  const names = [...tests.keys()];
+  const first = [...order, ...names.filter((name) => FIRST.test(name))];
+  for (const name of new Set<string>([...first, ...(isFast ? [] : names)])) {
+    Deno.stdout.writeSync(new TextEncoder().encode(`${BEGINS}${name}\n`));
+    try {
+      await tests.get(name)!();
+    } catch (error) {
+      console.error(error);
+      process.exit(1);
+    }
   }
-  runHeads(2001, 18_000);
-  const { NEAR } = await import("./names.ts");
-  for (const [, run] of NEAR) await run();
+  Deno.stdout.writeSync(new TextEncoder().encode(`${BEGINS}nothing\n`));
   process.exit(0);
 }
 
@@ -300,10 +380,10 @@ async function main(): Promise<void> {
       seed: { type: "string", default: "1" },
       list: { type: "boolean" },
       fast: { type: "boolean" },
-      quick: { type: "string" },
+      run: { type: "boolean" },
     },
   });
-  if (values.quick !== undefined) await runQuickly(values.quick);
+  if (values.run) await runTests();
   const { randomNumbers } = await import("./fuzz.ts");
   const lines = (await Deno.readTextFile("server.ts")).split("\n");
   const all = mutantsOf(lines, values.chapter);
@@ -322,12 +402,11 @@ async function main(): Promise<void> {
   if (values.list) return console.log(mutants.map(show).join("\n"));
 
   await using copy = await Copy.make(lines);
-  await copy.rehearse(QUICK);
-  const stages = values.fast ? QUICK : [...QUICK, THOROUGH];
+  await copy.rehearse();
   let survivors = 0;
   for (const [i, mutant] of mutants.entries()) {
     if (i % 100 === 0) console.log(`${i} of ${mutants.length} mutants`);
-    if (await copy.notices(mutant, stages)) continue;
+    if (await copy.notices(mutant, values.fast)) continue;
     survivors++;
     console.log(`survives: ${show(mutant)}`);
   }

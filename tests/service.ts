@@ -552,8 +552,10 @@ Deno.test("an upgrade that was not asked for is refused, and the connection goes
     assertEquals(received.map((one) => one.status), [status, 426], send);
     assertEquals(field(received[0], "upgrade"), status === 426 ? "echo" : undefined);
   }
+  const other = () => ({ headers: { Upgrade: "x" }, upgrade: shout });
+  assertEquals((await ask(other, get("/", "Connection: upgrade\r\n")))[0].status, 426);
   const [answer] = await ask(upgrading, post("hello", ASKS, "/?read"));
-  assertEquals(answer.status, 101);
+  assertMatch(answer.raw, /^HTTP\/1\.1 101 Switching Protocols\r\n/);
 });
 
 Deno.test("an upgrade that makes no sense is a 500", async () => {

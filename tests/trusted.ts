@@ -123,6 +123,9 @@ const CHAINS: [
   [XFF, "X-Forwarded-For: [2001:DB8:0:0::1]:9, [2001:db8:aa::5]:7", "2001:db8::1", 9],
   [XFF, "X-Forwarded-For: [::ffff:1.2.3.4]:9, ::ffff:a00:1", "1.2.3.4", 9],
   [XFF, "X-Forwarded-For: ::1.2.3.4", "::102:304"],
+  [XFF, "X-Forwarded-For: 1.2.3.4:_a.b-c", "1.2.3.4"], // RFC 7239 §6
+  ["Forwarded", "Forwarded: for=1.2.3.4;a=x", "1.2.3.4"],
+  ["Forwarded", 'Forwarded: for=1.2.3.4;a="\\\\\\"x"', "1.2.3.4"],
   ["Forwarded", "Forwarded: for=192.0.2.43, for=10.1.1.1", "192.0.2.43"], // RFC 7239 §7.1, mostly
   ["Forwarded", 'Forwarded: For="[2001:db8:cafe::17]:4711"', "2001:db8:cafe::17", 4711], // §4
   [
@@ -202,6 +205,9 @@ Deno.test("what is malformed where it has to be looked at is ignored as a whole"
     "01.2.3.4",
     "1.2.3.256",
     "1.2.3.4:",
+    "x:1.2.3.4",
+    "x[::1]",
+    "1.2.3.4:_",
     "0x1.2.3.4",
   ]
     .concat(
@@ -268,6 +274,7 @@ Deno.test("what is malformed where it has to be looked at is ignored as a whole"
     )
     .concat(
       "for=1.2.3.4;proto",
+      "for=1.2.3.4;proto=",
       "for=1.2.3.4;a=b=c",
       "for=1.2.3.4;a=(b)",
       'for=1.2.3.4;a="\\"',
