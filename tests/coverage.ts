@@ -33,8 +33,11 @@ const UNTESTED: [line: RegExp, why: string][] = [
   [/^close\(\) {},$/, "nobody closes the connection of a request of plain values"],
   [/^(\[INSPECT\]\(\): |return this\[OWN\];)/, "Bun shows it by this: tests/fetched.ts"],
   [/^else if \(this\.length === 0\) this\.#leaving/, "an answer is put before its end"],
-  [/^if \(this\.#closed\) throw new Error\(CLOSED\);$/, "what is gathered then is not sent"],
-  [/^if \(!this\.#output\.putAscii\(line\)\)/, "there is room behind what was gathered"],
+  [
+    /^if \((this\.#closed|connection\.isClosed)\) throw new Error\(CLOSED\);$/,
+    "what is gathered then is not sent",
+  ],
+  [/^if \(!(this\.#)?output\.putAscii\(line\)\)/, "there is room behind what was gathered"],
   [/error instanceof TlsError/, "sockets over TLS: tests/blackbox.ts"],
   [/ \?\? NOTHING_SEEN;$/, "what is refused was seen by a parser"],
   [
