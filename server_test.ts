@@ -502,6 +502,8 @@ Deno.test("fields as the handler gave them, but for those that frame the message
   const headers = {
     "Set-Cookie": ["a=1", "b=2"],
     "X-Latin": "\xe9",
+    "X-Date": "a",
+    "Trailer-X": "b",
     "Content-Length": "99",
     "Transfer-Encoding": "gzip",
     "Date": "yesterday",
@@ -513,6 +515,8 @@ Deno.test("fields as the handler gave them, but for those that frame the message
     const lines = received.fields.filter(([name]) => /cookie|latin/.test(name));
     assertEquals(lines, [["set-cookie", "a=1"], ["set-cookie", "b=2"], ["x-latin", "\xe9"]]);
     assert(!/gzip|yesterday|99|timeout/.test(received.raw));
+    const others = ["x-date", "trailer-x"].map((name) => field(received, name));
+    assertEquals(others, "status" in response ? [undefined, undefined] : ["a", "b"]);
   }
   const longest = { "Content-Length": "123456789012345" };
   const [told] = await ask(() => ({ headers: longest }), "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
