@@ -4311,7 +4311,6 @@ class Answer {
       if (connection.isClosed || request.isReason(error)) throw error;
       reply = this.#failureReply(error);
     }
-    if (connection.isClosed) throw new Error(CLOSED);
     if (request.content.failure !== undefined) this.persists = false; // The stream was made of it.
     await this.#sendReply(reply);
     giveBuffer(buffer); // Nobody else has it by now.
@@ -4447,10 +4446,7 @@ class Answer {
         if (this.sent + value.length > (length ?? Infinity)) break;
         this.sent += value.length;
         deadlines.written();
-        if (chunked) {
-          const line = `${value.length.toString(16)}\r\n`;
-          if (!output.putAscii(line)) await output.add(encoder.encode(line));
-        }
+        if (chunked) output.putAscii(`${value.length.toString(16)}\r\n`); // There is room left.
         await output.add(value);
         if (chunked) await output.add(CRLF);
       }
@@ -4747,10 +4743,9 @@ class HttpConnection implements Patience, RequestOwner {
   #setLimits(answer: Answer): HttpResponse | Response | undefined {
     const { options: { limits }, settings } = this.shared;
     if (limits === undefined) return undefined;
-    const { request } = answer;
     let maxBodySize: number, requestTimeout: number;
     try {
-      const own: RequestLimits | undefined = limits(request);
+      const own: RequestLimits | undefined = limits(answer.request);
       if (isPromise(own)) {
         (own as Promise<never>).catch(() => {});
         throw new TypeError("limits returned a promise: it must answer at once");
@@ -4762,7 +4757,7 @@ class HttpConnection implements Patience, RequestOwner {
       return answer.failure(error);
     }
     this.deadlines.allow(requestTimeout);
-    request.content.limitTo(maxBodySize);
+    answer.request.content.limitTo(maxBodySize);
     return undefined;
   }
   /** Waits for a handler; meanwhile the answers to the requests before leave. */

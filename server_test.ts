@@ -26,6 +26,7 @@ import { APPS } from "./tests/apps.ts";
 import { SCENARIOS } from "./tests/blackbox.ts";
 import { BUSY } from "./tests/busy.ts";
 import { BROWSED } from "./tests/browser.ts";
+import "./tests/chapters.ts";
 import { FakeClock } from "./tests/clock.ts";
 import { CODED } from "./tests/compress.ts";
 import { CUT_OFF } from "./tests/cutoff.ts";
@@ -40,6 +41,7 @@ import { HOSTILE } from "./tests/hostile.ts";
 import { LAB } from "./tests/lab.ts";
 import { bytesOf, type MemoryClient, MemoryListener } from "./tests/memory.ts";
 import "./tests/mended.ts";
+import "./tests/seldom.ts";
 import "./tests/trusted.ts";
 import { NEAR } from "./tests/names.ts";
 import { answersOf, PACKAGE } from "./tests/package.ts";
@@ -57,6 +59,7 @@ import {
   RUNTIMES,
 } from "./tests/sockets.ts";
 import { STEPS } from "./tests/steps.ts";
+import { ask, get, pause, post, recorder, secondsOf, start, stop, utf8 } from "./tests/tools.ts";
 import { TYPES } from "./tests/types.ts";
 import { UNIX } from "./tests/unix.ts";
 import { type Answer, type Vector, VECTORS } from "./tests/vectors.ts";
@@ -68,50 +71,9 @@ function isGranted(name: "net" | "run" | "write"): boolean {
 
 // ── Tools ────────────────────────────────────────────────────────────────────────────────────
 
-/** A server in memory. */
-function start(handler: Handler, options: ServeOptions = {}) {
-  const listener = new MemoryListener();
-  const server = serveOn(listener, handler, options);
-  return {
-    server,
-    listener,
-    connect: (appetite?: number) => listener.connect(appetite),
-    [Symbol.asyncDispose]: () => server.shutdown(0),
-  };
-}
-
-/** A log that remembers. */
-function recorder() {
-  const lines: string[] = [];
-  const add = (message: string) => void lines.push(message);
-  return { lines, log: { info: add, error: add } satisfies Logger };
-}
-
-/** Sends pieces to a new connection, and returns the answers once the server wants more or ends. */
-async function ask(
-  handler: Handler,
-  pieces: string | string[],
-  options: ServeOptions = {},
-): Promise<Received[]> {
-  await using server = start(handler, options);
-  const client = server.connect();
-  for (const piece of [pieces].flat()) client.send(piece);
-  await client.settled();
-  const ended = client.ended || client.closed;
-  return parseResponses(client.text, methodsOf([pieces].flat().join("")), ended);
-}
-
-function get(path = "/", fields = ""): string {
-  return `GET ${path} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
-}
-function post(body: string, fields = "", path = "/"): string {
-  const length = `Content-Length: ${bytesOf(body).length}\r\n`;
-  return `POST ${path} HTTP/1.1\r\nHost: a\r\n${length}${fields}\r\n${body}`;
-}
-
 /** Lets whatever can happen without more input happen. */
 async function turns(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setTimeout(resolve, 1));
+  for (let turn = 0; turn < 5; turn++) await pause(1);
 }
 
 function checkAnswers(answers: Answer[], received: Received[]): void {
@@ -417,7 +379,7 @@ Deno.test("100 (Continue) goes out when the content is asked for, and not otherw
   assertEquals(await statuses(echo, head + body.slice(0, 1), body.slice(1)), ["hello"]);
   assertEquals(await statuses(() => ({ status: 403 }), head, ""), [403]);
   const late: Handler = async (request) => {
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    await pause(1);
     return { body: await request.text() };
   };
   assertEquals(await statuses(late, head, body), [100, "hello"]);
@@ -444,7 +406,7 @@ Deno.test("every kind of body, to GET and HEAD, in HTTP/1.1 and 1.0", async () =
     const pieces = ["sl", "ow"];
     return new ReadableStream<Uint8Array>({
       async pull(controller) {
-        await new Promise((resolve) => setTimeout(resolve, 2));
+        await pause(2);
         const piece = pieces.shift();
         if (piece === undefined) controller.close();
         else controller.enqueue(bytesOf(piece));
@@ -730,19 +692,18 @@ Deno.test("onError answers in place of the server", async () => {
 });
 
 Deno.test("a stream that fails midway, or lies about its length, ends the connection", async () => {
-  const pause = () => new Promise((resolve) => setTimeout(resolve, 2));
   async function* failing() {
     yield bytesOf("12345");
-    await pause();
+    await pause(2);
     throw new Error("midway");
   }
   async function* honest() {
     yield bytesOf("12345");
-    await pause();
+    await pause(2);
   }
   async function* odd() {
     yield bytesOf("12345");
-    await pause();
+    await pause(2);
     yield 5;
   }
   const bodies: [string, Handler][] = [
@@ -794,7 +755,7 @@ Deno.test("a client that leaves aborts the signal and cancels the stream", async
   half.end();
   await half.until(() => half.closed);
   assertMatch(half.text, /AbortError$/);
-  await second.server.shutdown();
+  await second.shutdown();
 });
 
 Deno.test("a stream that is not sent is canceled", async () => {
@@ -831,9 +792,7 @@ Deno.test("content that is waited for has its deadline, whatever else is being w
     assertMatch(client.text, /HTTP\/1\.1 408 /);
     assert(clock.seconds >= 1.99 && clock.seconds <= 2.5, `after ${clock.seconds} s`);
     client.end();
-    void server.server.shutdown();
-    await clock.advance(20);
-    await server.server.finished;
+    await stop(server, clock);
   }
 });
 
@@ -852,16 +811,14 @@ Deno.test("a 408 is not put into an answer that is still being sent", async () =
   for (let i = 0; i < 100 && !client.closed; i++) await clock.advance(0.05);
   assert(client.closed);
   assert(!lines.some((line) => line.includes("too long")), lines.join("\n"));
-  void server.server.shutdown();
-  await clock.advance(20);
-  await server.server.finished;
+  await stop(server, clock);
 });
 
 Deno.test("content that the handler began to read, and gave up, ends the connection", async () => {
   for (const after of ["", "x".repeat(5), "x".repeat(80_000)]) {
     await using server = start(async (request) => {
       if (request.path === "/ok") return { body: "ok" };
-      await Promise.race([request.text(), new Promise((resolve) => setTimeout(resolve, 20))]);
+      await Promise.race([request.text(), pause(20)]);
       return { body: "given up" };
     });
     const client = server.connect();
@@ -936,7 +893,7 @@ Deno.test("a client that leaves is noticed, whatever it has sent before", async 
       await using server = start(async (request) => {
         const { signal } = request;
         if (request.path === "/late") {
-          await new Promise((resolve) => setTimeout(resolve, 250));
+          await pause(250);
           await request.text();
         }
         await new Promise((resolve) => signal.addEventListener("abort", resolve));
@@ -945,7 +902,7 @@ Deno.test("a client that leaves is noticed, whatever it has sent before", async 
       });
       const client = server.connect();
       client.send(message);
-      await new Promise((resolve) => setTimeout(resolve, message.includes("late") ? 300 : 5));
+      await pause(message.includes("late") ? 300 : 5);
       client[leave]();
       await promise;
     }
@@ -1011,7 +968,7 @@ Deno.test("whatever handlers, streams, onError and loggers throw harms nobody", 
     const client = server.connect();
     client.send(get());
     await client.until(() => client.text.endsWith("\r\n\r\n"));
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    await pause(150);
     client.reset();
     const next = server.connect();
     next.send(get("/next"));
@@ -1105,15 +1062,15 @@ Deno.test("the Date is that of the answer, however long the connection was silen
   const response = Object.freeze({ body: "x" });
   await using server = start(({ path }) => path === "/frozen" ? response : { body: "y" });
   const client = server.connect();
-  for (const pause of [0, 300, 1500, 2200]) {
-    await new Promise((resolve) => setTimeout(resolve, pause));
+  for (const silence of [0, 300, 1500, 2200]) {
+    await pause(silence);
     for (const path of ["/frozen", "/"]) {
       client.received = new Uint8Array();
       client.send(get(path));
       await client.settled();
       const [received] = parseResponses(client.text, ["GET"], false);
       const late = Date.now() - Date.parse(field(received, "date")!);
-      assert(late >= 0 && late < 1000 + 200, `${path} after ${pause} ms: ${late} ms`);
+      assert(late >= 0 && late < 1000 + 200, `${path} after ${silence} ms: ${late} ms`);
     }
   }
 });
@@ -1315,7 +1272,7 @@ Deno.test("preconditions and ranges, for whatever has a validator", async () => 
   assertEquals((await ask(stream, get("/", "Range: bytes=0-0\r\n")))[0].body, "h");
   async function* slow() {
     yield "he";
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await pause(2);
     yield "llo";
   }
   const late = () => ({ body: slow() as never });
@@ -1349,8 +1306,6 @@ Deno.test("the page and the book, as they are in their files", async () => {
 });
 
 Deno.test("JSON objects come back with an id", async () => {
-  const utf8 = (text: string) =>
-    Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
   const deep = (levels: number) => '{"a":' + "[".repeat(levels - 1) + "]".repeat(levels - 1) + "}";
   const rows: [string, string, number, string?][] = [
     ["an object", '{"a":1}', 200, '{\n  "a": 1,\n  "id": 1\n}'],
@@ -1429,7 +1384,7 @@ Deno.test("anything else that is posted comes back as it is", async () => {
 Deno.test("answers to pipelined requests are in order, and leave in one write", async () => {
   let writes = 0;
   await using server = start(async ({ path }) => {
-    if (path.endsWith("5")) await new Promise((resolve) => setTimeout(resolve, 5));
+    if (path.endsWith("5")) await pause(5);
     return { body: path };
   });
   const count = (client: MemoryClient) => {
@@ -1456,7 +1411,7 @@ Deno.test("answers to pipelined requests are in order, and leave in one write", 
   const impatient = never.connect();
   impatient.send(get("/0") + get("/1"));
   await impatient.until(() => impatient.text.endsWith("x"));
-  await never.server.shutdown(0);
+  await never.shutdown(0);
 });
 
 Deno.test("a body that the handler changes afterwards is not what is sent", async () => {
@@ -1501,17 +1456,19 @@ Deno.test("a client that ends in the middle of a head is told", async () => {
 Deno.test("what a client has sent is not handled any more when it has left", async () => {
   const { lines, log } = recorder();
   let calls = 0;
-  await using server = start(async () => {
+  using clock = new FakeClock();
+  const server = start(async () => {
     calls++;
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await pause(300);
     return { body: "x" };
   }, { log });
   const client = server.connect();
   client.send(get("/").repeat(20));
-  await new Promise((resolve) => setTimeout(resolve, 150));
+  await clock.advance(0.15);
   client.reset();
-  await new Promise((resolve) => setTimeout(resolve, 700));
+  await clock.advance(0.7);
   assertEquals([calls, lines.filter((line) => line.includes('"GET / HTTP/1.1"')).length], [1, 1]);
+  await stop(server, clock);
 });
 
 Deno.test("content that turns out bad while it is streamed back is no error of the handler's", async () => {
@@ -1557,7 +1514,7 @@ Deno.test("no more connections are served at a time than there are permits", asy
   const order: string[] = [];
   await using server = start(async ({ path }) => {
     most = Math.max(most, ++running);
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await pause(2);
     running--;
     order.push(path);
     return {};
@@ -1596,30 +1553,27 @@ Deno.test("an idle connection makes room for one that waits", async () => {
 
 Deno.test("an accept that fails does not end the server", async () => {
   await using server = start(() => ({}));
-  server.listener.fail(new Error("EMFILE"));
-  server.listener.fail(new Error("EMFILE"));
+  server.fail(new Error("EMFILE"));
+  server.fail(new Error("EMFILE"));
   const client = server.connect();
   client.send(get());
   await client.until(() => client.text.startsWith("HTTP/1.1 200"));
 });
 
-/** How many seconds pass until `run` has finished. */
-async function secondsOf(run: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
-  await run();
-  return (performance.now() - start) / 1000;
-}
-
 Deno.test("an idle connection is closed without an answer", async () => {
   const { lines, log } = recorder();
-  await using server = start(() => ({}), { idleTimeout: 0.5, log });
+  using clock = new FakeClock();
+  const server = start(() => ({}), { idleTimeout: 0.5, log });
   for (const text of ["", get(), "\r\n"]) {
     const client = server.connect();
     client.send(text);
-    const seconds = await secondsOf(() => client.until(() => client.closed));
-    assert(seconds >= 0.49 && seconds < 1, `after ${seconds} s`);
+    await clock.advance(0.49);
+    assert(!client.closed);
+    await clock.advance(0.5);
+    assert(client.closed);
     assertEquals(parseResponses(client.text, [], true).length, text === get() ? 1 : 0);
   }
+  await stop(server, clock);
   assertEquals(lines.filter((line) => line.includes("idle timeout")).length, 3);
 });
 
@@ -1690,34 +1644,38 @@ for (const limit of [1, 300]) {
       assert(seconds >= limit - 0.001 && seconds <= limit + 0.5, `after ${seconds} s`);
       assertMatch(client.text, answer);
       client.end();
-      void server.server.shutdown();
-      await clock.advance(20);
-      await server.server.finished;
+      await stop(server, clock);
     });
   }
 }
 
 Deno.test("a handler's own time is not limited, nor counted", async () => {
   const slow: Handler = async (request) => {
-    await new Promise((resolve) => setTimeout(resolve, 900));
+    await pause(900);
     return { body: await request.text() };
   };
-  await using server = start(slow, { requestTimeout: 0.5, idleTimeout: 0.5 });
+  using clock = new FakeClock();
+  const server = start(slow, { requestTimeout: 0.5, idleTimeout: 0.5 });
   const client = server.connect();
   const [head, body] = post("x".repeat(5000)).split(/(?<=\r\n\r\n)/);
   client.send(head);
   setTimeout(() => client.send(body), 1000);
-  await client.until(() => client.text.endsWith("xxx") || client.closed);
-  assertMatch(client.text, /^HTTP\/1.1 200 /);
+  await clock.advance(1.1);
+  assertMatch(client.text, /^HTTP\/1.1 200 [^]*xxx$/);
+  await stop(server, clock);
 });
 
 Deno.test("a client that does not read is dropped", async () => {
-  await using server = start(() => ({ body: "x".repeat(99_999) }), { idleTimeout: 0.5 });
+  using clock = new FakeClock();
+  const server = start(() => ({ body: "x".repeat(99_999) }), { idleTimeout: 0.5 });
   const client = server.connect();
   client.stalled = true;
   client.send(get());
-  const seconds = await secondsOf(() => client.until(() => client.closed));
-  assert(seconds >= 0.49 && seconds < 1, `after ${seconds} s`);
+  await clock.advance(0.49);
+  assert(!client.closed);
+  await clock.advance(0.5);
+  assert(client.closed);
+  await stop(server, clock);
 });
 
 Deno.test("a handler that never returns does not hold its permit when the client resets", async () => {
@@ -1736,7 +1694,7 @@ Deno.test("shutdown finishes what runs, closes what is idle, and cuts off what i
   const { lines, log } = recorder();
   const server = start(async ({ path }) => {
     if (path === "/stuck") await new Promise(() => {});
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await pause(50);
     return { body: "done" };
   }, { log });
   const [idle, running, stuck, fresh] = Array.from({ length: 4 }, () => server.connect());
@@ -1745,9 +1703,9 @@ Deno.test("shutdown finishes what runs, closes what is idle, and cuts off what i
   running.send(get());
   stuck.send(get("/stuck"));
   await fresh.settled();
-  await new Promise((resolve) => setTimeout(resolve, 10));
-  const seconds = await secondsOf(() => server.server.shutdown(0.3));
-  await server.server.finished;
+  await pause(10);
+  const seconds = await secondsOf(() => server.shutdown(0.3));
+  await server.finished;
   assert(seconds >= 0.29 && seconds < 0.8);
   assertEquals([idle.closed, fresh.closed, stuck.text], [true, true, ""]);
   const [received] = parseResponses(running.text, [], true);
@@ -1757,12 +1715,12 @@ Deno.test("shutdown finishes what runs, closes what is idle, and cuts off what i
 
 Deno.test("what has arrived when the server stops is answered", async () => {
   const server = start(async ({ path }) => {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(100);
     return { body: path };
   }, { maxConnections: 2 });
   const clients = Array.from({ length: 10 }, () => server.connect());
   for (const [i, client] of clients.entries()) client.send(get(`/${i}`));
-  await server.server.shutdown();
+  await server.shutdown();
   for (const [i, client] of clients.entries()) {
     const [received] = parseResponses(client.text, ["GET"], true);
     assertEquals([received.body, field(received, "connection")], [`/${i}`, "close"]);
@@ -1771,7 +1729,7 @@ Deno.test("what has arrived when the server stops is answered", async () => {
   const stuck = start(() => new Promise<never>(() => {}), { maxConnections: 1 });
   for (let i = 0; i < 3; i++) stuck.connect().send(get());
   await turns();
-  await stuck.server.shutdown(0.2);
+  await stuck.shutdown(0.2);
 });
 
 Deno.test("options out of range are refused by name", () => {
@@ -1824,7 +1782,7 @@ Deno.test("there is nothing to renew without TLS", NET, async () => {
 
 Deno.test("a client that resets at any point harms nobody", NET, async () => {
   await using server = serve(async (request) => {
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await pause(5);
     return { body: `${await request.text()}${"x".repeat(1_000_000)}` };
   }, { port: 0 });
   const { port } = server.addr;

@@ -2,9 +2,10 @@
 
 import { gunzipSync } from "node:zlib";
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { bytesOf, textOf } from "./memory.ts";
+import { bytesOf } from "./memory.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
 import { Client, exchange, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { utf8 } from "./tools.ts";
 
 /** An application that is started on a free port. On Deno, it gets these permissions besides. */
 function app(
@@ -60,10 +61,6 @@ function postForm(path: string, description: string, text: string): string {
   return post(path, part, "Content-Type: multipart/form-data; boundary=b\r\n");
 }
 /** One character a byte, as what is sent and received here is. */
-function utf8(text: string): string {
-  return textOf(new TextEncoder().encode(text));
-}
-
 /** Sends all requests on one connection at once, so that an answer that is too long or too short is
  * taken for a part of the next. */
 async function ask(port: number, ...requests: string[]): Promise<Received[]> {

@@ -1,13 +1,13 @@
 /** What is tried on the server from outside, with either runtime, started as a user starts it. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { Folder, shell } from "./examples.ts";
 import { field, parseResponses } from "./responses.ts";
 import {
   certificateIn,
   certify,
   Client,
   exchange,
+  Folder,
   output,
   overTls,
   peer,
@@ -15,8 +15,10 @@ import {
   reset,
   type Runtime,
   type Scenario,
+  shell,
   TlsClient,
 } from "./sockets.ts";
+import { pause } from "./tools.ts";
 
 const APP = "tests/app.ts";
 
@@ -99,7 +101,7 @@ export const SCENARIOS: Scenario[] = [
       .replace("Host", `Content-Length: ${body.length}\r\nHost`);
     await client.send(head);
     for (const byte of body) {
-      await new Promise((resolve) => setTimeout(resolve, 2));
+      await pause(2);
       await client.send(Uint8Array.of(byte));
     }
     const [received] = parseResponses(await client.rest(), ["POST"], true);
@@ -128,7 +130,7 @@ export const SCENARIOS: Scenario[] = [
     using client = await Client.connect(server.port);
     await client.send(request("GET", "/big", CLOSE));
     for (let i = 0; i < 50; i++) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await pause(10);
       await client.read(20_000);
     }
     const [received] = parseResponses(await client.rest(), ["GET"], true);
@@ -233,7 +235,7 @@ export const SCENARIOS: Scenario[] = [
     await using server = await Process.start(runtime, [], APP);
     const client = await Client.connect(server.port);
     await client.send(request("GET", "/gone"));
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await pause(100);
     client.close();
     await server.logged(/Gone/);
   }],
@@ -244,7 +246,7 @@ export const SCENARIOS: Scenario[] = [
       using idle = await Client.connect(server.port);
       using running = await Client.connect(server.port);
       await running.send(request("GET", "/book"));
-      await new Promise((resolve) => setTimeout(resolve, 150));
+      await pause(150);
       const start = performance.now();
       server.signal(signal);
       assertEquals(await idle.rest(), "");
@@ -260,7 +262,7 @@ export const SCENARIOS: Scenario[] = [
     await using server = await Process.start(runtime, ["--delay", "20"]);
     using client = await Client.connect(server.port);
     await client.send(request("GET", "/"));
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    await pause(150);
     server.signal("SIGTERM");
     await server.logged(/Shutting down/);
     server.signal("SIGTERM");

@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Process, type Runtime, type Scenario } from "./sockets.ts";
+import { pause } from "./tools.ts";
 
 const PATIENCE = 12_000; // milliseconds for anything that is waited for
 
@@ -25,7 +26,7 @@ async function until<T>(what: string, look: () => Promise<T | undefined | false>
     } catch (error) {
       last = error;
     }
-    await new Promise((resolve) => setTimeout(resolve, 25));
+    await pause(25);
   }
   throw new Error(`waited in vain for ${what}`, { cause: last });
 }

@@ -5,14 +5,12 @@
 import { assert, assertEquals } from "@std/assert";
 import { field, parseResponses, type Received } from "./responses.ts";
 import { Client, clientFlags, Process, RUNTIMES, type Scenario } from "./sockets.ts";
+import { pause } from "./tools.ts";
 
 const CONNECTIONS = 300;
 const APP = "tests/app.ts";
 const BUN = RUNTIMES.find(({ name }) => name === "Bun")!;
 
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
 function secondsSince(start: number): number {
   return (performance.now() - start) / 1000;
 }

@@ -15,11 +15,10 @@ import {
   requestOf,
   type ServeOptions,
 } from "../server.ts";
-import { Folder, shell } from "./examples.ts";
 import { textOf } from "./memory.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
-import { Client, output, Process, type Scenario } from "./sockets.ts";
-import { get, post, start } from "./tools.ts";
+import { Client, Folder, output, Process, type Scenario, shell } from "./sockets.ts";
+import { dice, get, pause, post, start } from "./tools.ts";
 
 const bytes = (text: string) => Buffer.from(text, "latin1");
 const DECODE: Record<string, (bytes: Uint8Array) => Buffer> = {
@@ -44,13 +43,6 @@ const lines = (count: number) =>
   Array.from({ length: count }, (_, i) => `line ${i}: ${i * i % 977}\n`).join("");
 const TEXT = lines(500), LONG = lines(50_000);
 
-/** Numbers that look random and are the same each time. */
-function numbers(seed: number): (below: number) => number {
-  return (below) => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return Math.floor(seed / 2 ** 32 * below);
-  };
-}
 /** Sends a request on a connection of its own, and reads until the server closes it. */
 async function ask(
   handler: Handler,
@@ -140,7 +132,7 @@ function oracle(members: [name: string, weight: number | undefined][], names: st
 }
 
 Deno.test("of generated fields, what is chosen is what the RFC says", async () => {
-  const random = numbers(14);
+  const random = dice(14);
   const one = <T>(all: T[]) => all[random(all.length)];
   const counts: Record<string, number> = {};
   const response = frozen(TEXT); // so that it is quick
@@ -309,7 +301,7 @@ Deno.test("each coding has its own tag, for conditions and ranges", async () => 
       headers: { ETag, "Content-Type": "text/plain" },
       body: new ReadableStream({
         async pull(controller) {
-          await new Promise((resolve) => setTimeout(resolve, 1));
+          await pause(1);
           controller.enqueue(bytes(TEXT));
           controller.close();
         },
@@ -497,7 +489,7 @@ Deno.test("frozen responses are encoded once, as long as somebody has them", asy
   const refs = await Promise.all(Array.from({ length: 5 }, async () => {
     return new WeakRef(await encoded(handler, "zstd"));
   }));
-  await new Promise((resolve) => setTimeout(resolve, 10));
+  await pause(10);
   collect();
   assertEquals(refs.filter((ref) => ref.deref() !== undefined).length, 0);
 });
@@ -530,7 +522,7 @@ Deno.test("of a stream, what has come arrives, in every coding", async () => {
       push(`data: ${i} ${i % 7 === 0 ? TEXT : ""}\n\n`);
       sent += `data: ${i} ${i % 7 === 0 ? TEXT : ""}\n\n`;
       for (let wait = 0; wait < 400 && arrived !== sent; wait++) {
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await pause(5);
         const { text } = client;
         if (offset === 0 && text.includes("\r\n\r\n")) offset = text.indexOf("\r\n\r\n") + 4;
         for (let end; offset > 0 && (end = text.indexOf("\r\n", offset)) > 0;) { // 9112 §7.1
@@ -553,7 +545,7 @@ Deno.test("of a stream, what has come arrives, in every coding", async () => {
 });
 
 Deno.test("a stream in any pieces is the same when it is decoded", async () => {
-  const random = numbers(7);
+  const random = dice(7);
   for (let i = 0; i < 60; i++) {
     const text = lines(random(3000) + 100), coding = CODINGS[i % 3];
     const cuts: string[] = [];
@@ -563,7 +555,7 @@ Deno.test("a stream in any pieces is the same when it is decoded", async () => {
     }
     const body = async function* () {
       for (const piece of cuts) {
-        if (random(4) === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+        if (random(4) === 0) await pause(0);
         yield random(2) === 0 ? piece : bytes(piece);
       }
     };
@@ -587,7 +579,7 @@ Deno.test("a source may use its buffer again once the next piece is wanted", asy
 Deno.test("the length of a stream that is encoded is not what the handler told", async () => {
   const body = async function* () {
     yield LONG;
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await pause(2);
     yield LONG;
   };
   const headers = { "Content-Type": "text/plain", "content-length": `${2 * LONG.length}` };
@@ -603,7 +595,7 @@ Deno.test("a stream that fails breaks the answer off; early, it is a 500", async
       const body = async function* () {
         try {
           yield TEXT;
-          if (wait) await new Promise((resolve) => setTimeout(resolve, 5));
+          if (wait) await pause(5);
           throw new Error("broken");
         } finally {
           isEnded = true;
@@ -628,7 +620,7 @@ Deno.test("a piece that is neither text nor bytes ends the stream and what makes
     const body = async function* () {
       try {
         yield TEXT;
-        if (wait) await new Promise((resolve) => setTimeout(resolve, 5));
+        if (wait) await pause(5);
         for (;;) yield 5 as unknown as string;
       } finally {
         isEnded = true;
@@ -653,7 +645,7 @@ Deno.test("a client that leaves cancels the stream, also while nothing comes", a
       const body = new ReadableStream<Uint8Array>({
         async pull(controller) {
           if (!isBusy && i++ > 0) return await new Promise(() => {});
-          await new Promise((resolve) => setTimeout(resolve, 0));
+          await pause(0);
           controller.enqueue(crypto.getRandomValues(new Uint8Array(20_000)));
         },
         cancel: () => canceled.resolve(),
@@ -678,7 +670,7 @@ Deno.test("who does not read holds the stream up", async () => {
   let pulled = 0;
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      await pause(0);
       pulled += 65_536;
       controller.enqueue(crypto.getRandomValues(new Uint8Array(65_536)));
     },
@@ -689,9 +681,9 @@ Deno.test("who does not read holds the stream up", async () => {
   client.send(get("/", ACCEPT));
   await client.until(() => client.received.length > 200_000);
   client.stalled = true;
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await pause(50);
   const before = pulled;
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await pause(100);
   assertEquals(pulled, before);
   client.reset();
 });
@@ -710,7 +702,7 @@ Deno.test("a stream of nothing lets others have their turn", async () => {
     const handler = compress(() => ({ headers: { "Content-Type": "text/plain" }, body: body() }));
     const request = requestOf({ headers: { "Accept-Encoding": coding } });
     const stream = (await handler(request)).body as ReadableStream<Uint8Array>;
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await pause(5);
     await stream.cancel();
     assert(isEnded);
   }
@@ -807,7 +799,7 @@ Deno.test("Content-Encoding of requests", async () => {
 Deno.test("content that is cut anywhere is refused, in any pieces", async () => {
   const content = bytes(lines(40));
   for (const [coding, encode] of Object.entries(ENCODE)) {
-    const encoded = encode(content), random = numbers(3);
+    const encoded = encode(content), random = dice(3);
     const handler = decompress(async (request) => ({ body: await request.text() }));
     for (let size = 0; size <= encoded.length; size++) {
       const part = encoded.subarray(0, size);
@@ -940,7 +932,7 @@ Deno.test("a large window of Brotli is refused at its first byte, also in anothe
           `Content-Length: ${size}\r\n\r\n${textOf(content)}`,
       );
       for (let i = 0; i < 100 && client.text === ""; i++) {
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await pause(5);
       }
       assertMatch(client.text, /^HTTP\/1\.1 400 /, codings);
     }
@@ -973,7 +965,7 @@ Deno.test("what nobody waits for may fail", async () => {
     for (const name of READERS) {
       const read = async (request: HttpRequest) => {
         void request.toFetch()[name]();
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await pause(5);
         return "x";
       };
       assertEquals(await send("gzip", content, read), [200, "x", undefined]);
@@ -981,7 +973,7 @@ Deno.test("what nobody waits for may fail", async () => {
     for (const name of ["text", "json", "bytes"] as const) {
       const read = async (request: HttpRequest) => {
         const promise = request[name]();
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await pause(5);
         return await promise.then(() => "x", (error) => error.status);
       };
       const [, body] = await send("gzip", content, read);
@@ -1106,7 +1098,7 @@ Deno.test("content can be read until the handler has answered, or its stream has
           (await Array.fromAsync(body)).map((piece) => textOf(bytes(piece))).join(""),
           "ab",
         );}
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      await pause(0);
       assertMatch(await reader.read().then(() => "read", String), answered, `${answer}`);
     }
   }
@@ -1225,7 +1217,7 @@ export const CODED: Scenario[] = [
       for (let wait = 0; wait < 100; wait++) {
         await fetched(port, "/next"); // The events end when one can't be sent.
         if (Number((await fetched(port, "/canceled")).body) === 2 * (i + 1)) break;
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await pause(20);
       }
       assertEquals((await fetched(port, "/canceled")).body, `${2 * (i + 1)}`);
     }

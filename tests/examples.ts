@@ -8,12 +8,15 @@ import {
   certificateIn,
   certify,
   Client,
+  Folder,
   Process,
   type Runtime,
   type Scenario,
+  shell,
+  soon,
   TlsClient,
 } from "./sockets.ts";
-import { ask as asked, get } from "./tools.ts";
+import { ask as asked, get, pause } from "./tools.ts";
 
 Deno.test("examples/cors.ts leaves an answer what it is, and goes for errors, too", async () => {
   const outside = cors({
@@ -61,29 +64,6 @@ async function start(runtime: Runtime, name: string, folder?: string, ...more: s
   return process;
 }
 
-/** A folder of its own for one test. The tests may not write; the shell that they start may. */
-export async function shell(script: string, ...args: string[]): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command("sh", {
-    args: ["-c", script, "sh", ...args],
-  }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  if (!success) throw new Error(text(stderr));
-  return text(stdout).trim();
-}
-export class Folder implements AsyncDisposable {
-  private constructor(readonly path: string) {}
-  static async create(): Promise<Folder> {
-    return new Folder(await shell("mktemp -d"));
-  }
-  /** All names in it, hidden ones too. */
-  async names(): Promise<string[]> {
-    return (await shell('ls -A "$1"', this.path)).split("\n").filter((name) => name !== "");
-  }
-  async [Symbol.asyncDispose](): Promise<void> {
-    await shell('rm -r "$1"', this.path);
-  }
-}
-
 /** One request as it is written here: `fetch` would tidy up the path before it sends it. */
 export async function ask(port: number, method: string, path: string, fields = "", body = "") {
   using client = await Client.connect(port);
@@ -94,15 +74,6 @@ export async function ask(port: number, method: string, path: string, fields = "
   const responses = parseResponses(await client.rest(), [method], true);
   assertEquals(responses.length, 1);
   return responses[0];
-}
-
-/** Tries again until it holds, for what happens soon. */
-export async function soon(check: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 100; i++) {
-    if (await check()) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error(`never came true: ${check}`);
 }
 
 export const EXAMPLES: Scenario[] = [
@@ -443,22 +414,22 @@ export const EXAMPLES: Scenario[] = [
       while (stage !== "end") {
         assertMatch(await client.ask(hello), /^HTTP\/1\.1 200 /);
         if (stage === "after") kept++;
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await pause(5);
       }
       assertEquals(client.certificate(), old);
     };
     const clients = Array.from({ length: 12 }, (_, i) => i < 8 ? newcomer() : regular());
-    const pause = (milliseconds: number) =>
+    const underLoad = (milliseconds: number) =>
       Promise.race([
-        new Promise((resolve) => setTimeout(resolve, milliseconds)),
+        pause(milliseconds),
         Promise.all(clients),
       ]);
-    await pause(500);
+    await underLoad(500);
     stage = "while";
     await shell('cp "$1/cert.pem" "$2"; sleep 0.5; cp "$1/key.pem" "$2"', after.path, before.path);
     await soon(() => Promise.resolve(lines() > 0));
     stage = "after";
-    await pause(500);
+    await underLoad(500);
     stage = "end";
     await Promise.all(clients);
     assertEquals(Object.keys(seen.before), ["old"]);
@@ -488,7 +459,7 @@ export const EXAMPLES: Scenario[] = [
     { // One that leaves: the backend learns of it long before the limit.
       using client = await Client.connect(timeouts.port);
       await client.send("GET /report?ms=60000 HTTP/1.1\r\nHost: a\r\n\r\n");
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await pause(100);
     }
     await timeouts.printed(/stopped early[^]*stopped (early)/);
     assertEquals((await get("/report?ms=1")).status, 200);
@@ -516,7 +487,7 @@ export const EXAMPLES: Scenario[] = [
     await using shutdown = await start(runtime, "shutdown");
     using slow = await Client.connect(shutdown.port);
     await slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await pause(100);
     shutdown.signal("SIGTERM");
     await shutdown.printed(/SIGTERM: (stopping)/);
     shutdown.signal("SIGTERM");

@@ -15,20 +15,10 @@ import {
   type Runtime,
   type Scenario,
 } from "./sockets.ts";
+import { get, pause, secondsOf } from "./tools.ts";
 
 const APP = "tests/app.ts";
 
-function get(path: string, fields = ""): string {
-  return `GET ${path} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
-}
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-async function secondsOf(work: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
-  await work();
-  return (performance.now() - start) / 1000;
-}
 /** One request on a connection of its own, and its answer. */
 async function ask(port: number, path: string) {
   const [received] = parseResponses(

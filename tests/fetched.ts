@@ -22,6 +22,7 @@ import { startUpstream } from "./fetched/upstream.ts";
 import { bytesOf, textOf } from "./memory.ts";
 import { parseResponses, type Received } from "./responses.ts";
 import { Client, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { pause } from "./tools.ts";
 
 /** A server with the cases. It is started again when one of them has ended it. */
 class Served implements AsyncDisposable {
@@ -479,7 +480,7 @@ async function compareLeaving(runtime: Runtime, upstream: string, findings: Find
     wanted[name] = [true, "AbortError"];
     using client = await server.connect();
     await client.send(`GET /signal/${encodeURIComponent(name)} HTTP/1.1\r\nHost: a\r\n\r\n`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await pause(50);
   }
   for (const name of ENDLESS_NAMES) {
     wanted[name] = "canceled";
@@ -499,7 +500,7 @@ async function compareLeaving(runtime: Runtime, upstream: string, findings: Find
   }
   let told: Record<string, unknown> = {};
   for (let i = 0; i < 200 && Object.keys(told).length < Object.keys(wanted).length; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(20);
     told = await toldBy(server);
   }
   for (const name of Object.keys(wanted)) findings.check(name, told[name], wanted[name]);

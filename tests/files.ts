@@ -4,17 +4,21 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { files } from "../extras/files.ts";
 import { requestOf } from "../server.ts";
 import { WebDriver } from "./browser.ts";
-import { ask, Folder, shell, soon } from "./examples.ts";
+import { ask } from "./examples.ts";
 import { field, parseResponses, type Received } from "./responses.ts";
 import {
   Client,
+  Folder,
   freePort,
   output,
   Process,
   reset,
   type Runtime,
   type Scenario,
+  shell,
+  soon,
 } from "./sockets.ts";
+import { dice, pause } from "./tools.ts";
 
 /** As many bytes as are read at once, and some: the larger files are streamed. */
 const LARGE = 131072 + 1000;
@@ -75,15 +79,6 @@ async function askAll(
 async function open({ pid }: Process, folder: string): Promise<number> {
   const script = 'ls -l "/proc/$1/fd" | grep -c " $2/" || true';
   return Number(await shell(script, `${pid}`, folder));
-}
-
-/** Numbers that look random and are the same each time. */
-function dice(seed: number): (sides: number) => number {
-  let state = seed;
-  return (sides) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor(state / 2 ** 32 * sides);
-  };
 }
 
 const DATE = "Wed, 01 Jan 2020 00:00:00 GMT";
@@ -538,7 +533,7 @@ export const FILES: Scenario[] = [
     let status = "200";
     for (let i = 0; i < 80 && status === "200"; i++) {
       crowd.push(await Client.connect(server.port));
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await pause(5);
       status = await answer();
     }
     assertEquals(status, "503");
@@ -561,7 +556,7 @@ export const FILES: Scenario[] = [
     const watched = clients.finally(() => done = true);
     while (!done) {
       most = Math.max(most, await server.residentMiB());
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await pause(50);
     }
     assertEquals(await watched, Array(8).fill(`${200 << 20}`));
     assert(most - before < 100, `${before} to ${most} MiB`);
@@ -670,7 +665,7 @@ export const FILES: Scenario[] = [
     );
     for (let i = 0; i < 200; i++) {
       if (/seeked/.test(await browser.run<string>("return document.title"))) break;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await pause(50);
     }
     assertEquals(await browser.run("return document.title"), "seeked to 500");
     assertMatch(server.out, /"GET \/sound\.wav HTTP\/1\.1" 206 /);
@@ -689,20 +684,21 @@ with wave.open(sys.argv[1], "wb") as file:
 class Nginx implements AsyncDisposable {
   private constructor(
     readonly port: number,
-    readonly folder: string,
+    readonly folder: Folder,
     readonly child: Deno.ChildProcess,
   ) {}
   static async start(root: string): Promise<Nginx> {
     const port = freePort();
-    const folder = await shell("mktemp -d");
+    const folder = await Folder.create();
+    const { path } = folder;
     const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-      .map((name) => `${name}_temp_path ${folder}/${name};`).join(" ");
-    const config = `daemon off; master_process off; pid ${folder}/pid; error_log stderr; events {}
+      .map((name) => `${name}_temp_path ${path}/${name};`).join(" ");
+    const config = `daemon off; master_process off; pid ${path}/pid; error_log stderr; events {}
       http { access_log off; gzip_static on; gzip_vary on; ${paths}
         server { listen 127.0.0.1:${port}; root ${root}; merge_slashes off; absolute_redirect off; } }`;
-    await shell('printf %s "$2" > "$1/nginx.conf"', folder, config);
+    await shell('printf %s "$2" > "$1/nginx.conf"', path, config);
     const child = new Deno.Command("nginx", {
-      args: ["-e", "stderr", "-p", folder, "-c", `${folder}/nginx.conf`],
+      args: ["-e", "stderr", "-p", path, "-c", `${path}/nginx.conf`],
       stdin: "null",
       stdout: "null",
       stderr: "null",
@@ -720,6 +716,6 @@ class Nginx implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.child.kill("SIGTERM");
     await this.child.status;
-    await shell('rm -r "$1"', this.folder);
+    await this.folder[Symbol.asyncDispose]();
   }
 }

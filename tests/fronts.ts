@@ -4,6 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startProxy } from "./proxied.ts";
 import {
   certify,
+  Folder,
   freePort,
   output,
   overTls,
@@ -11,6 +12,7 @@ import {
   type Runtime,
   type Scenario,
 } from "./sockets.ts";
+import { dice, pause } from "./tools.ts";
 
 /** A client that connects from an address of its own, and shows what it gets. */
 async function ask(url: string, ...more: string[]): Promise<string> {
@@ -20,7 +22,7 @@ async function ask(url: string, ...more: string[]): Promise<string> {
       return await output("curl", ["-sSf", ...from, ...more, url]);
     } catch (error) {
       if (attempt === 100) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 50)); // The proxy may not be there yet.
+      await pause(50); // The proxy may not be there yet.
     }
   }
 }
@@ -59,16 +61,17 @@ async function behindNginx(
   run: (port: number) => Promise<void>,
 ): Promise<void> {
   const port = freePort();
-  const folder = (await output("mktemp", ["-d"])).trim();
+  await using folder = await Folder.create();
+  const { path } = folder;
   const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-    .map((name) => `${name}_temp_path ${folder}/${name};`).join("\n");
+    .map((name) => `${name}_temp_path ${path}/${name};`).join("\n");
   await output(
     "sh",
-    ["-c", 'cat > "$1"', "sh", `${folder}/nginx.conf`],
+    ["-c", 'cat > "$1"', "sh", `${path}/nginx.conf`],
     `
     daemon off;
     master_process off;
-    pid ${folder}/pid;
+    pid ${path}/pid;
     error_log stderr;
     events {}
     http {
@@ -85,7 +88,7 @@ async function behindNginx(
 `,
   );
   const nginx = new Deno.Command("nginx", {
-    args: ["-e", "stderr", "-p", folder, "-c", `${folder}/nginx.conf`],
+    args: ["-e", "stderr", "-p", path, "-c", `${path}/nginx.conf`],
     stdin: "null",
     stdout: "null",
     stderr: "null",
@@ -95,7 +98,6 @@ async function behindNginx(
   } finally {
     nginx.kill("SIGTERM");
     await nginx.status;
-    await output("rm", ["-r", folder]);
   }
 }
 
@@ -114,14 +116,6 @@ async function tellingServer(runtime: Runtime, proxy: unknown): Promise<Process>
   return await Process.start(runtime, ["--proxy", JSON.stringify(proxy)], "tests/told.ts");
 }
 
-/** Numbers that look random and are the same each time. */
-function dice(seed: number): (sides: number) => number {
-  let state = seed;
-  return (sides) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor(state / 2 ** 32 * sides);
-  };
-}
 /** Prefixes, sound and not, and addresses near them, sound and not. */
 function questions(): [trusted: string[], addresses: string[]][] {
   const roll = dice(3);
@@ -222,7 +216,7 @@ export const FRONTS: Scenario[] = [
         const text = await ask(`http://127.0.0.1:${port}/book`, ...FORGED);
         assertMatch(text, /^\{/);
         await server.logged(/INFO - 127\.0\.0\.7:[1-9]\d+ "GET \/book HTTP\/1\.1" 200/);
-        await new Promise((resolve) => setTimeout(resolve, 300)); // for some of its checks
+        await pause(300); // for some of its checks
       });
       assert(!/6\.6\.6\.6|refused|ERROR/.test(server.log), server.log);
     },
@@ -235,7 +229,7 @@ export const FRONTS: Scenario[] = [
       await behindHaproxy("tcp", `127.0.0.1:${server.port} send-proxy-v2`, "", async (port) => {
         assertMatch(await ask(`https://127.0.0.1:${port}/book`, "--insecure"), /^\{/);
         await server.logged(/INFO - 127\.0\.0\.7:[1-9]\d+ "GET \/book HTTP\/1\.1" 200/);
-        await new Promise((resolve) => setTimeout(resolve, 300));
+        await pause(300);
       });
       assert(!/refused|failed|ERROR/.test(server.log), server.log);
       // Without the header, it is nobody who is believed.
@@ -246,16 +240,16 @@ export const FRONTS: Scenario[] = [
   }, { needs: "haproxy", only: "Deno" }],
 
   ["PROXY in front of TLS is refused where the runtime can't read it", async (runtime) => {
-    const folder = (await output("mktemp", ["-d"])).trim();
-    await certify(folder);
-    const tls = ["--tls-cert", `${folder}/cert.pem`, "--tls-key", `${folder}/key.pem`];
+    await using folder = await Folder.create();
+    const { path } = folder;
+    await certify(path);
+    const tls = ["--tls-cert", `${path}/cert.pem`, "--tls-key", `${path}/key.pem`];
     await using server = Process.spawn(runtime, "server.ts", [...tls, ...BELIEVE, "--port", "0"]);
     assertEquals(await server.ended(), 1);
     assertMatch(
       server.log,
       /^Cannot listen at [^\n]+: on Bun, there is no PROXY with tls: [^\n]+\n$/,
     );
-    await output("rm", ["-r", folder]);
   }, { needs: "openssl", only: "Bun" }],
 
   ["HAProxy's X-Forwarded fields are believed, its client's are not", async (runtime) => {

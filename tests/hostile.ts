@@ -7,6 +7,7 @@ import { bytesOf, textOf } from "./memory.ts";
 import { field, parseResponses } from "./responses.ts";
 import {
   Client,
+  Folder,
   freePort,
   isSecured,
   output,
@@ -17,18 +18,13 @@ import {
   type Runtime,
   type Scenario,
 } from "./sockets.ts";
+import { get, pause } from "./tools.ts";
 
 const APP = "tests/app.ts";
 const CLOSE = "Connection: close\r\n";
 /** Milliseconds for which a server may keep a connection open for its last answer to arrive. */
 const LINGER_TIME = 2000;
 
-function get(path: string, fields = ""): string {
-  return `GET ${path} HTTP/1.1\r\nHost: a\r\n${fields}\r\n`;
-}
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
 /** Waits for something, but no longer than that. */
 async function within(milliseconds: number, work: Promise<unknown>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
@@ -436,37 +432,34 @@ const ANSWERS: Scenario[] = [
   }, { plain: true }],
 
   ["bun --hot goes on after an edit, with what was edited", async (runtime) => {
-    const folder = (await output("mktemp", ["-d"])).trim();
-    try {
-      const files = ["server.ts", "handlers.ts", "index.html", "book.json"];
-      await output("cp", [...files, folder]);
-      const port = freePort();
-      const hot = { ...runtime, args: ["--hot"] };
-      const [script, handlers] = [`${folder}/server.ts`, `${folder}/handlers.ts`];
-      await using server = Process.spawn(hot, script, ["--port", `${port}`]);
-      await server.logged(/Listening at PORT/);
-      assertEquals((await ask(port, "/none")).body, "404 Not Found");
-      // One edit, and then two in quick succession, as of editors that empty a file before.
-      for (const [i, times] of [1, 1, 2, 2, 2, 2, 2, 2].entries()) {
-        const edit = `edit number ${i}`.padEnd("404 Not Found".length);
-        const text = (await output("cat", [handlers]))
-          .replace(/404, TEXT, "[^"]*"/, `404, TEXT, "${edit}"`);
-        for (let time = 0; time < times; time++) {
-          await output("dd", [`of=${handlers}`, "conv=notrunc", "bs=1M"], text); // in one write
-        }
-        let body = "";
-        for (let i = 0; i < 100 && body !== edit; i++) {
-          body = await ask(port, "/none").then((received) => received.body, () => "");
-          await pause(20);
-        }
-        assertEquals(body, edit, server.log);
-        await pause(50);
+    await using folder = await Folder.create();
+    const { path } = folder;
+    const files = ["server.ts", "handlers.ts", "index.html", "book.json"];
+    await output("cp", [...files, path]);
+    const port = freePort();
+    const hot = { ...runtime, args: ["--hot"] };
+    const [script, handlers] = [`${path}/server.ts`, `${path}/handlers.ts`];
+    await using server = Process.spawn(hot, script, ["--port", `${port}`]);
+    await server.logged(/Listening at PORT/);
+    assertEquals((await ask(port, "/none")).body, "404 Not Found");
+    // One edit, and then two in quick succession, as of editors that empty a file before.
+    for (const [i, times] of [1, 1, 2, 2, 2, 2, 2, 2].entries()) {
+      const edit = `edit number ${i}`.padEnd("404 Not Found".length);
+      const text = (await output("cat", [handlers]))
+        .replace(/404, TEXT, "[^"]*"/, `404, TEXT, "${edit}"`);
+      for (let time = 0; time < times; time++) {
+        await output("dd", [`of=${handlers}`, "conv=notrunc", "bs=1M"], text); // in one write
       }
-      server.signal("SIGTERM");
-      assertEquals(await server.ended(), 0);
-    } finally {
-      await output("rm", ["-r", folder]);
+      let body = "";
+      for (let i = 0; i < 100 && body !== edit; i++) {
+        body = await ask(port, "/none").then((received) => received.body, () => "");
+        await pause(20);
+      }
+      assertEquals(body, edit, server.log);
+      await pause(50);
     }
+    server.signal("SIGTERM");
+    assertEquals(await server.ended(), 0);
   }, { only: "Bun", plain: true }],
 ];
 

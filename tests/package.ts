@@ -1,9 +1,8 @@
 /** What users get is whole: the copied file, the example in the README, one binary, the package. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Folder, shell } from "./examples.ts";
 import { methodsOf, parseResponses } from "./responses.ts";
-import { Client, output, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { Client, Folder, output, Process, type Runtime, type Scenario, shell } from "./sockets.ts";
 import { VECTORS } from "./vectors.ts";
 
 /** Starts a command in another folder than the tests' own. */
@@ -75,7 +74,8 @@ export const PACKAGE: Scenario[] = [
   }],
 
   ["the links between the texts lead somewhere", async () => {
-    const texts = ["README.md", "CHANGELOG.md", "bench/results.md", "steps/README.md"];
+    const texts = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/results.md"];
+    texts.push("steps/README.md");
     for await (const { name } of Deno.readDir("docs")) texts.push(`docs/${name}`);
     const nameOf = (heading: string) =>
       heading.toLowerCase().replaceAll(/[^\p{L}\d\s_-]/gu, "").replaceAll(" ", "-");
@@ -92,6 +92,28 @@ export const PACKAGE: Scenario[] = [
       }
     }
   }, { only: "Deno" }],
+
+  [
+    "CONTRIBUTING.md names every file of the tests, and every command that it names is there",
+    async () => {
+      const text = await Deno.readTextFile("CONTRIBUTING.md");
+      const table = text.slice(text.indexOf("\n## Which file holds what\n"));
+      const named = Array.from(
+        table.matchAll(/^\|.*\| (`.*`) +\|$/gm),
+        ([, names]) => names.match(/[^`, ]+/g)!,
+      );
+      const there = ["server_test.ts"];
+      for await (const { name, isDirectory } of Deno.readDir("tests")) {
+        there.push(isDirectory ? `${name}/` : name);
+      }
+      assertEquals(named.flat().sort(), there.sort());
+      const { tasks } = JSON.parse(await Deno.readTextFile("deno.json"));
+      const run = Array.from(text.matchAll(/deno task ([\w:]+)/g), ([, name]) => name);
+      assertEquals(run.filter((name) => !(name in tasks)), []);
+      assertEquals(Object.keys(tasks).filter((name) => !run.includes(name)), []);
+    },
+    { only: "Deno" },
+  ],
 
   ["the example of the library", async (runtime) => {
     await using folder = await Folder.create();

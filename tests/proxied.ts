@@ -4,10 +4,8 @@ import { assert, assertEquals } from "@std/assert";
 import { mutations } from "./names.ts";
 import { parseResponses } from "./responses.ts";
 import { Client, freePort, Process, type Runtime, type Scenario } from "./sockets.ts";
+import { pause } from "./tools.ts";
 
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
 export async function startProxy(config: string): Promise<Deno.ChildProcess> {
   const proxy = new Deno.Command("haproxy", {
     args: ["-f", "/dev/stdin"],

@@ -18,8 +18,10 @@ export function field(response: Received, name: string): string | undefined {
   return found[0]?.[1];
 }
 
+// 9112 §4 and §5
 const STATUS_LINE = /^HTTP\/1\.1 ([1-5]\d\d) [\t\x20-\x7e]*$/;
 const FIELD_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*$/;
+// 9110 §5.6.7
 const IMF_DATE =
   /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} \d\d:\d\d:\d\d GMT$/;
 
@@ -56,9 +58,13 @@ export function parseResponses(text: string, methods: string[], ended: boolean):
     if (!interim && (date !== undefined || status !== 503) && !IMF_DATE.test(date ?? "")) {
       throw new Error(`a Date of ${date}`);
     }
+    // 9112 §6.2: no Content-Length beside Transfer-Encoding.
     if (length !== undefined && coding !== undefined) throw new Error("two framings");
+    // 9112 §6.1 and 9110 §8.6: no framing in 1xx and 204. In a 304 it is allowed, and not sent.
     if (bodiless && (length ?? coding) !== undefined) throw new Error(`${status} with a framing`);
+    // 9110 §8.6
     if (length !== undefined && !/^\d+$/.test(length)) throw new Error(`a length of ${length}`);
+    // 9112 §6.3: where the content ends.
     if (!bodiless && method !== "HEAD") {
       if (coding !== undefined) {
         if (coding !== "chunked") throw new Error(`a coding of ${coding}`);
@@ -79,6 +85,7 @@ export function parseResponses(text: string, methods: string[], ended: boolean):
   return responses;
 }
 
+/** 9112 §7.1, with neither extensions nor trailers, which the server never sends. */
 function parseChunks(text: string, at: number): [string, number] {
   let body = "";
   for (;;) {

@@ -30,7 +30,7 @@ import {
   reset,
   type Scenario,
 } from "./sockets.ts";
-import { ask, generate, get, pause, post, recorder, start, stop } from "./tools.ts";
+import { ask, dice, generate, get, pause, post, recorder, start, stop } from "./tools.ts";
 
 // ── Limits for a route ───────────────────────────────────────────────────────────────────────
 
@@ -171,14 +171,6 @@ function complete(text: string, methods: string[]): Received[] {
     } catch { /* One byte less, then. */ }
   }
   return [];
-}
-
-/** Numbers that look random, and are the same each time. */
-function dice(seed: number): (below: number) => number {
-  return (below) => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return Math.floor(seed / 2 ** 32 * below);
-  };
 }
 
 interface Part {

@@ -17,6 +17,7 @@ import {
   type Runtime,
   RUNTIMES,
 } from "./sockets.ts";
+import { get, pause, post } from "./tools.ts";
 
 const CLIENTS = 24;
 const PERMITS = 32;
@@ -29,15 +30,6 @@ type Visit = (port: number, random: Random) => Promise<string | void>;
 function randomFrom(seed: number): Random {
   const next = randomNumbers(seed);
   return (below) => Math.floor(next() * below);
-}
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-function get(path: string): string {
-  return `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
-}
-function post(body: string): string {
-  return `POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 }
 function text(size: number, random: Random): string {
   return String.fromCharCode(97 + random(26)).repeat(size);
@@ -93,7 +85,7 @@ const VISITS: Record<string, Visit> = {
   },
   "a pipeline": (port, random) => {
     const bodies = Array.from({ length: 1 + random(30) }, () => text(random(999), random));
-    return echo(port, bodies.map(post).join(""), bodies, random);
+    return echo(port, bodies.map((body) => post(body)).join(""), bodies, random);
   },
   async "a slow reader"(port, random) {
     using client = await Client.connect(port);

@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { bytesOf, textOf } from "./memory.ts";
+import { pause } from "./tools.ts";
 
 /** What the tests that run over TLS use: a certificate for localhost, made for them. */
 interface Secured {
@@ -33,15 +34,15 @@ export async function certificateIn(folder: string): Promise<string> {
 
 /** Runs a scenario whose server and clients speak TLS; it is told the folder with the certificate. */
 export async function overTls(run: (folder: string) => Promise<void>): Promise<void> {
-  const folder = (await output("mktemp", ["-d"])).trim();
+  await using folder = await Folder.create();
+  const { path } = folder;
+  await certify(path);
+  const flags = ["--tls-cert", `${path}/cert.pem`, "--tls-key", `${path}/key.pem`];
+  secured = { flags, authority: await output("cat", [`${path}/ca.pem`]) };
   try {
-    await certify(folder);
-    const flags = ["--tls-cert", `${folder}/cert.pem`, "--tls-key", `${folder}/key.pem`];
-    secured = { flags, authority: await output("cat", [`${folder}/ca.pem`]) };
-    await run(folder);
+    await run(path);
   } finally {
     secured = undefined;
-    await output("rm", ["-r", folder]);
   }
 }
 
@@ -51,11 +52,11 @@ let sockets = 0;
 
 /** Runs a scenario whose server and clients use a Unix socket; it is told the folder. */
 export async function overUnix(run: (folder: string) => Promise<void>): Promise<void> {
-  folder = (await output("mktemp", ["-d"])).trim();
+  await using place = await Folder.create();
+  folder = place.path;
   try {
     await run(folder);
   } finally {
-    await output("rm", ["-r", folder]);
     folder = undefined;
   }
 }
@@ -191,7 +192,7 @@ export async function reset(port: number, text: string, milliseconds: number): P
   socket.on("error", () => {}); // the server may have been first
   await once(socket, "connect");
   socket.write(text, "latin1");
-  await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  await pause(milliseconds);
   if (folder === undefined) socket.resetAndDestroy();
   else socket.destroy(); // It is a reset if something was left unread.
   if (!socket.closed) await once(socket, "close");
@@ -256,6 +257,34 @@ export async function output(command: string, args: string[], input = ""): Promi
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   if (!success) throw new Error(`${command} failed: ${text(stderr)}`);
   return text(stdout);
+}
+
+/** Runs a script of the shell with arguments, `$1` and on, and returns what it printed. */
+export async function shell(script: string, ...args: string[]): Promise<string> {
+  return (await output("sh", ["-c", script, "sh", ...args])).trim();
+}
+/** A folder of its own for one test. The tests may not write; the shell that they start may. */
+export class Folder implements AsyncDisposable {
+  private constructor(readonly path: string) {}
+  static async create(): Promise<Folder> {
+    return new Folder(await shell("mktemp -d"));
+  }
+  /** All names in it, hidden ones too. */
+  async names(): Promise<string[]> {
+    return (await shell('ls -A "$1"', this.path)).split("\n").filter((name) => name !== "");
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    await shell('rm -r "$1"', this.path);
+  }
+}
+
+/** Tries again until it holds, for what happens soon. */
+export async function soon(check: () => Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 100; i++) {
+    if (await check()) return;
+    await pause(20);
+  }
+  throw new Error(`never came true: ${check}`);
 }
 
 /** The server as a process of its own. */

@@ -14,6 +14,7 @@ import {
 import { FakeClock } from "./clock.ts";
 import { bytesOf, MemoryListener, textOf } from "./memory.ts";
 import { parseResponses } from "./responses.ts";
+import { dice } from "./tools.ts";
 
 // ── Tools ────────────────────────────────────────────────────────────────────────────────────
 
@@ -61,14 +62,10 @@ async function toldOf(proxy: ProxyOptions | undefined, fields: string): Promise<
 
 /** Numbers that look random and are the same each time. */
 class Dice {
-  #state: number;
+  /** From 0 to below the number of sides. */
+  readonly roll: (sides: number) => number;
   constructor(seed: number) {
-    this.#state = seed;
-  }
-  /** From 0 to below `sides`. */
-  roll(sides: number): number {
-    this.#state = (Math.imul(this.#state, 1664525) + 1013904223) >>> 0;
-    return Math.floor(this.#state / 2 ** 32 * sides);
+    this.roll = dice(seed);
   }
   one<T>(of: readonly T[]): T {
     return of[this.roll(of.length)];

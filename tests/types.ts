@@ -1,8 +1,7 @@
 /** That the copied files pass every strict option of TypeScript, by its own compiler and by Deno's. */
 
 import { assertEquals } from "@std/assert";
-import { Folder, shell } from "./examples.ts";
-import type { Scenario } from "./sockets.ts";
+import { Folder, type Scenario, shell } from "./sockets.ts";
 
 /** All that the compiler can be strict about, if Deno lets it be chosen ... */
 const STRICT = {

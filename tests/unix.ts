@@ -4,35 +4,31 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import {
   certify,
   Client,
+  Folder,
   freePort,
   output,
   Process,
   type Runtime,
   type Scenario,
 } from "./sockets.ts";
+import { pause } from "./tools.ts";
 
 const CLOSE = "GET /book HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
 /** Runs it with a new folder, and a runtime that may use it. */
 async function within(
   runtime: Runtime,
   run: (folder: string, runtime: Runtime) => Promise<void>,
 ): Promise<void> {
-  const folder = (await output("mktemp", ["-d"])).trim();
-  const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
-  try {
-    await run(
-      folder,
-      runtime.name === "Bun"
-        ? runtime
-        : { ...runtime, args: ["run", "--no-prompt", "--allow-net", ...permissions] },
-    );
-  } finally {
-    await output("rm", ["-r", folder]);
-  }
+  await using folder = await Folder.create();
+  const { path } = folder;
+  const permissions = [`--allow-read=${path}`, `--allow-write=${path}`];
+  await run(
+    path,
+    runtime.name === "Bun"
+      ? runtime
+      : { ...runtime, args: ["run", "--no-prompt", "--allow-net", ...permissions] },
+  );
 }
 async function start(
   runtime: Runtime,
