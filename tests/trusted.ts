@@ -208,6 +208,12 @@ Deno.test("what is malformed where it has to be looked at is ignored as a whole"
     "x:1.2.3.4",
     "x[::1]",
     "1.2.3.4:_",
+    "_",
+    "unknown:_",
+    "unknown:",
+    "unknown:123456",
+    "xunknown",
+    "unknownx",
     "0x1.2.3.4",
   ]
     .concat(
