@@ -261,8 +261,11 @@ function isEquivalent(mutant: Mutant): boolean {
 }
 
 /** The tests that find most mutants soon. They are run first. */
-const FIRST =
-  /^(every row|9112 §[67]|9110 §(5\.5|5\.6|1[345])|header fields|a response|preconditions|what is malf|a chain|statuses|every k)/;
+const FIRST = RegExp(
+  "^(every row|9112 §[67]|9110 §(5\\.5|5\\.6|1[345])|header fields|statuses|fields as|every kind|" +
+    "a response|an upgrade|an error that|content without|what a cond|what Fetch|the log explains|" +
+    "preconditions|a stream is told|what is malf|a chain|a well-formed|whatever a client|only what the)",
+);
 
 /** The copy that mutants are put into. */
 class Copy implements AsyncDisposable {
