@@ -73,6 +73,11 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   ],
   [/^while \(end > 0 && isPart/, />= 0/, "there is nothing before a text"],
   [/^for \(let at = closing; at > 0;\)/, />= 0|> 1/, "what a list begins with is no value"],
+  [
+    /^const QUOTED_TEXT/,
+    /\[\^\\\\\]/,
+    "a text is looked for from its last quote to the one before",
+  ],
   [/^return -1;$/, /^$|[02];$/, "there is no equals sign either"],
   [/^const slashes = at - /, /at \+/, "as odd, or as even"],
   [/^for \(let steps = 0; steps < STEPS_A_TURN/, /<= |= 1/, "one step more or less"],
