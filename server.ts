@@ -4007,6 +4007,7 @@ class Deadlines {
     return Math.min(this.#readBy, this.#writeBy);
   }
   await(what: Awaited): void {
+    if (this.awaited === "close") return; // though somebody still reads: that is final.
     const idleTime = this.#idleTime;
     let time = this.#shared.stopping ? TICK : idleTime;
     if (what !== "request") time = what === "close" ? LINGER_TIME : this.#allowance;
@@ -4017,8 +4018,8 @@ class Deadlines {
   /** Something of what was awaited has come; until further notice, no more is. */
   came(): void {
     const now = this.#shared.clock.now(); // which also brings the date up to date
-    const isRest = this.awaited === "head" || this.awaited === "content";
-    if (isRest) this.#allowance -= now - this.#since;
+    if (this.awaited === "close") return;
+    if (this.awaited !== "request") this.#allowance -= now - this.#since;
     this.awaited = undefined;
     this.#readBy = Infinity;
   }
@@ -4518,6 +4519,8 @@ class HttpConnection implements Patience, RequestOwner {
   /** The answer to the request in hand. */
   #answer: Answer | undefined;
   #answered = 0;
+  /** What was told in place of an answer, at the end. */
+  #refusal: Outcome | undefined;
   /** The 408 that has been sent. */
   #late: HttpError | undefined;
   /** Whether nothing has come of which an {@linkcode Exchange} has still to be told; if one will be, when
@@ -4536,8 +4539,7 @@ class HttpConnection implements Patience, RequestOwner {
 
   /** The life of the connection. */
   async run(): Promise<void> {
-    const { handler, log, proxies, settings } = this.shared;
-    const { deadlines, output } = this;
+    const { deadlines, output, shared: { handler, log, proxies, settings } } = this;
     try {
       while (!this.isClosed) {
         // Read a head. What was gathered is sent before anything is waited for.
@@ -4829,7 +4831,7 @@ class HttpConnection implements Patience, RequestOwner {
   #putRefusal(error: HttpError): void {
     const { method } = this.#seen();
     const { bytes, size } = encodeRefusal(error, this.shared.clock.date, method);
-    const outcome: Outcome = this.#answer ?? { ...NO_ANSWER };
+    const outcome: Outcome = this.#refusal = this.#answer ?? { ...NO_ANSWER };
     outcome.status = error.status;
     outcome.sent = size;
     outcome.reason = visible(error.message) + because(error);
@@ -4845,7 +4847,7 @@ class HttpConnection implements Patience, RequestOwner {
   }
   /** Gives the permit back, if not too many linger already. */
   #giveBack(): void {
-    if (this.isClosed) return;
+    if (this.isClosed || this.isLingering) return;
     this.deadlines.await("close");
     this.#enter(this.shared.release() ? "lingering" : "answering");
   }
@@ -4919,7 +4921,7 @@ class HttpConnection implements Patience, RequestOwner {
   }
   /** The connection ends before its time; what becomes of a request that is in hand is told now. */
   #noteLoss(why: string, error: unknown): void {
-    const outcome = this.#answer ?? NO_ANSWER;
+    const outcome = this.#refusal ?? this.#answer ?? NO_ANSWER;
     this.shared.log.debug?.(`Connection lost: ${inOneLine(error)}${this.#from()}`);
     // Not so if the answer was cut off here.
     if (why === LEFT && outcome.reason === "") this.shared.totals.losses++;
@@ -5263,7 +5265,8 @@ class HttpServer implements Server, Shared {
   constructor(listener: Listener, handler: Handler, options: ServeOptions) {
     this.handler = handler;
     this.settings = checkSettings(options);
-    this.options = { ...options };
+    const { limits, onError, onExchange } = options; // which it may have inherited
+    this.options = { limits, onError, onExchange };
     const proxies = options.proxy && new Proxies(options.proxy);
     // A second header would be the client's.
     const isRead = listener.readsProxyHeader && proxies?.says.includes("PROXY");
@@ -5365,7 +5368,8 @@ class HttpServer implements Server, Shared {
     if (Number.isNaN(answered.answerTime)) answered.answerTime = answered.time;
     if (this.log.info !== undefined) this.#logExchange(answered);
     try {
-      const result: unknown = this.options.onExchange?.(answered);
+      const { onExchange } = this.options;
+      const result: unknown = onExchange?.(answered);
       if (isPromise(result)) result.catch((error) => this.#noteMistake(error));
     } catch (error) {
       this.#noteMistake(error);

@@ -447,3 +447,72 @@ Deno.test("an error that refuses to tell where it was thrown is logged all the s
   assertEquals(status, 500);
   assertMatch(error.join(), /GET \/ .*: Error: on purpose$/);
 });
+
+// ── The end of a connection ──────────────────────────────────────────────────────────────────
+
+Deno.test("a client that goes on sending what is read after the answer lingers no longer", async () => {
+  const rows: [framing: string, piece: string][] = [
+    ["Content-Length: 50", "a"],
+    ["Transfer-Encoding: chunked", "5"],
+    ["Transfer-Encoding: chunked", "5\r\nab"],
+  ];
+  for (const [framing, piece] of rows) {
+    using clock = new FakeClock();
+    const statuses: number[] = [];
+    const server = start((request) => {
+      request.body?.getReader().read().catch(() => {});
+      return { body: "early" };
+    }, { maxConnections: 4, onExchange: ({ status }) => statuses.push(status) });
+    const clients = Array.from({ length: 3 }, () => server.connect());
+    for (const client of clients) client.send(`POST / HTTP/1.1\r\nHost: a\r\n${framing}\r\n\r\n`);
+    await clock.settle();
+    for (const client of clients) client.send(piece);
+    await clock.settle();
+    assertEquals([server.stats.connections.lingering, server.stats.freePermits], [3, 4], piece);
+    await clock.advance(3);
+    assertEquals(clients.map(({ closed }) => closed), [true, true, true], piece);
+    assertEquals([server.stats.connections.lingering, server.stats.freePermits], [0, 4], piece);
+    assertEquals(statuses, [200, 200, 200], piece);
+    const stopped = server.shutdown(0);
+    await clock.advance(1);
+    await stopped;
+  }
+});
+
+Deno.test("a client that resets after it was refused is no loss", async () => {
+  using clock = new FakeClock();
+  const server = start(({ path }) => {
+    return path === "/slow"
+      ? new Promise((resolve) => setTimeout(() => resolve({ body: "late" }), 800))
+      : { body: "" };
+  });
+  const client = server.connect();
+  client.send(get("/slow"));
+  await clock.advance(0.5);
+  client.send("GET / HTTP/1.1\r\n\r\n");
+  await clock.advance(0.5);
+  assertMatch(client.text, /late[^]* 400 /);
+  client.reset();
+  await clock.settle();
+  assertEquals(server.stats.losses, 0);
+  const stopped = server.shutdown(0);
+  await clock.advance(1);
+  await stopped;
+});
+
+Deno.test("what options have inherited counts", async () => {
+  class Options implements ServeOptions {
+    get limits(): ServeOptions["limits"] {
+      return () => ({ maxBodySize: 3 });
+    }
+    onError(error: unknown) {
+      return { status: error instanceof HttpError ? error.status : 500, body: "mine" };
+    }
+  }
+  const server = start(async (request) => ({ body: await request.text() }), new Options());
+  const client = server.connect();
+  client.send(post("12345"));
+  await client.until(() => client.ended || client.closed);
+  assertMatch(client.text, /^HTTP\/1\.1 413 /);
+  await server.shutdown(0);
+});
