@@ -982,6 +982,10 @@ Deno.test("the log explains what a handler did wrong", async () => {
   await used.text();
   const spent = new Response(new Blob(["hello"]).stream());
   await spent.text();
+  const begun = new Response(new Blob(["hello"]).stream());
+  const reader = begun.body!.getReader();
+  await reader.read();
+  reader.releaseLock();
   const locked = new ReadableStream();
   locked.getReader();
   const rows: [unknown, string][] = [
@@ -1003,6 +1007,7 @@ Deno.test("the log explains what a handler did wrong", async () => {
     [{ headers: { "X": 1 } }, "The response's field X must be a string, not a number"],
     [{ headers: { "X A": "b" } }, "A field name has letters, digits and hyphens, unlike 'X A'"],
     [used, "The body of the response has been read already"],
+    [begun, "The body of the response has been read already"],
     [spent, "The body of the response has been read already"],
     [{ body: locked }, "The body of the response has been read already"],
   ];

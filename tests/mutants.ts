@@ -73,6 +73,11 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   ],
   [/^while \(end > 0 && isPart/, />= 0/, "there is nothing before a text"],
   [/^for \(let at = closing; at > 0;\)/, />= 0|> 1/, "what a list begins with is no value"],
+  [
+    /^const QUOTED_TEXT/,
+    /\[\^\\\\\]/,
+    "a text is looked for from its last quote to the one before",
+  ],
   [/^return -1;$/, /^$|[02];$/, "there is no equals sign either"],
   [/^const slashes = at - /, /at \+/, "as odd, or as even"],
   [/^for \(let steps = 0; steps < STEPS_A_TURN/, /<= |= 1/, "one step more or less"],
@@ -261,8 +266,11 @@ function isEquivalent(mutant: Mutant): boolean {
 }
 
 /** The tests that find most mutants soon. They are run first. */
-const FIRST =
-  /^(every row|9112 §[67]|9110 §(5\.5|5\.6|1[345])|header fields|a response|preconditions|what is malf|a chain|statuses|every k)/;
+const FIRST = RegExp(
+  "^(every row|9112 §[67]|9110 §(5\\.5|5\\.6|1[345])|header fields|statuses|fields as|every kind|" +
+    "a response|an upgrade|an error that|content without|what a cond|what Fetch|the log explains|" +
+    "preconditions|a stream is told|what is malf|a chain|a well-formed|whatever a client|only what the)",
+);
 
 /** The copy that mutants are put into. */
 class Copy implements AsyncDisposable {

@@ -125,6 +125,9 @@ const CHAINS: [
   [XFF, "X-Forwarded-For: ::1.2.3.4", "::102:304"],
   [XFF, "X-Forwarded-For: 1.2.3.4:_a.b-c", "1.2.3.4"], // RFC 7239 §6
   ["Forwarded", "Forwarded: for=1.2.3.4;a=x", "1.2.3.4"],
+  ["Forwarded", 'Forwarded: for="_a.b-c:_d.e-f";host=a', PEER, 50000, "http://a"], // §6.3
+  ["Forwarded", 'Forwarded: for="unknown:65535";host=a', PEER, 50000, "http://a"],
+  ["Forwarded", 'Forwarded: for="UNKNOWN:1";host=a', PEER, 50000, "http://a"],
   ["Forwarded", 'Forwarded: for=1.2.3.4;a="\\\\\\"x"', "1.2.3.4"],
   ["Forwarded", "Forwarded: for=192.0.2.43, for=10.1.1.1", "192.0.2.43"], // RFC 7239 §7.1, mostly
   ["Forwarded", 'Forwarded: For="[2001:db8:cafe::17]:4711"', "2001:db8:cafe::17", 4711], // §4
