@@ -3278,7 +3278,6 @@ export type Piece = string | ArrayBuffer | ArrayBufferView;
 
 /** The reason phrases of 9110 §15, and of the few status codes from elsewhere that are in use. */
 const REASONS: Record<number, string> = {
-  100: "Continue",
   101: "Switching Protocols",
   200: "OK",
   201: "Created",
@@ -4006,8 +4005,9 @@ class Deadlines {
   get next(): number {
     return Math.min(this.#readBy, this.#writeBy);
   }
+  /** The client is waited for from now on. That it has to close is final, even if somebody still reads. */
   await(what: Awaited): void {
-    if (this.awaited === "close") return; // though somebody still reads: that is final.
+    if (this.awaited === "close") return;
     const idleTime = this.#idleTime;
     let time = this.#shared.stopping ? TICK : idleTime;
     if (what !== "request") time = what === "close" ? LINGER_TIME : this.#allowance;
@@ -4327,12 +4327,12 @@ class Answer {
     else content.answered();
     if (reply.close) this.persists = false;
     this.status = reply.status;
-    return this.#sendSmall(reply, head) ? undefined : this.#sendParts(reply);
+    return this.#sendSmall(reply) ? undefined : this.#sendParts(reply);
   }
   /** Gathers an answer that fits, as most do; false if this one does not. */
-  #sendSmall(reply: Reply, head: Head): boolean {
-    const { content, status } = reply;
-    if (isSource(content) || head.method === "HEAD" || !allowsContent(status)) return false;
+  #sendSmall(reply: Reply): boolean {
+    const { content, status } = reply, { method } = this.request;
+    if (isSource(content) || method === "HEAD" || !allowsContent(status)) return false;
     const { output } = this.#connection;
     if (typeof content === "string" && content.length <= SHORT_TEXT) {
       const { length } = content; // as many bytes, if it is ASCII
@@ -4428,8 +4428,7 @@ class Answer {
   }
   /** Takes a piece when the one before has been sent, so that memory does not grow with the body. */
   async #sendStream(source: Source, length: number | undefined, chunked: boolean): Promise<void> {
-    const connection = this.#connection, { output, deadlines } = connection;
-    const { request } = this;
+    const { request } = this, connection = this.#connection, { output, deadlines } = connection;
     try {
       while (this.sent !== length) {
         const step = connection.step();
@@ -4462,7 +4461,7 @@ class Answer {
     } catch (error) { // Without its end, so that the client notices.
       const isLost = connection.isClosed || error === output.failure || request.isReason(error);
       const isClients = error instanceof HttpError && error === request.content.failure;
-      if (!isLost && !isClients) this.#connection.noteMistake(error, this.request);
+      if (!isLost && !isClients) connection.noteMistake(error, request);
       this.reason = isLost ? "" : isClients ? `cut off: ${visible(error.message)}` : "cut off";
       void source.cancel(error);
       throw error;
@@ -4492,16 +4491,17 @@ type Phase = "receiving" | "handling" | "answering" | "lingering" | "upgraded" |
 /**
  * One connection: its requests in order, each read, handled and answered before the next.
  *
- * | phase     | what happens                                           | the client is waited for          |
- * | --------- | ------------------------------------------------------ | --------------------------------- |
- * | receiving | a head is read; answers from before may be leaving     | request: idleTimeout; head: what is left of requestTimeout |
- * | handling  | a handler has the request; `watch` looks for the end   | content, if it is read: likewise  |
- * | answering | its answer leaves: it is too late for a 408 or 100     | to take it: idleTimeout a step    |
- * | lingering | the last answer shall arrive; the permit is given back | close: LINGER_TIME                |
- * | upgraded  | somebody else has the connection                       | nothing                           |
- * | closed    | what still runs finds out                              | nothing                           |
+ * | phase     | what happens                                           | the client is waited for        |
+ * | --------- | ------------------------------------------------------ | ------------------------------- |
+ * | receiving | a head is read; answers from before may be leaving     | request, idleTimeout; then head |
+ * | handling  | a handler has the request; `watch` looks for the end   | content, if it is read          |
+ * | answering | its answer leaves: it is too late for a 408 or 100     | to take it, idleTimeout a step  |
+ * | lingering | the last answer shall arrive; the permit is given back | close, LINGER_TIME              |
+ * | upgraded  | somebody else has the connection                       | nothing                         |
+ * | closed    | what still runs finds out                              | nothing                         |
  *
  * They follow in this order, and after an answer that lets the connection persist, from the first again.
+ * The waits for the rest of a head and for content share requestTimeout.
  * Whatever is awaited here, meanwhile `giveUp` may close the connection, and while something is read,
  * `expire` may answer 408: then `resumed` throws it at whoever waited.
  */

@@ -33,9 +33,7 @@ function* namesIn(code: string): Generator<[name: string, index: number]> {
 
 /** The lines that use what a later chapter declares, each with its chapter and the name. */
 function forwardUses(typescript: string): string[] {
-  const [, ...chapters] = module.stripTypeScriptTypes(typescript).split(
-    /^\/\/ ─+\n\/\/ (?=\d+\. )/m,
-  );
+  const [, ...chapters] = module.stripTypeScriptTypes(typescript).split(HEADING);
   const declared = new Map<string, number>();
   for (const [i, code] of chapters.entries()) {
     const declarations = /^(?:export )?(?:async )?(?:const|let|function\*?|class) (\w+)/gm;

@@ -81,7 +81,6 @@ const EQUIVALENT: [from: RegExp, to: RegExp, why: string][] = [
   [/^return -1;$/, /^$|[02];$/, "there is no equals sign either"],
   [/^const slashes = at - /, /at \+/, "as odd, or as even"],
   [/^for \(let steps = 0; steps < STEPS_A_TURN/, /<= |= 1/, "one step more or less"],
-  [/^100: "Continue",$/, /./, "it is never looked up"],
   [/^content: "",$/, /"x"/, "it is set before it is read"],
   [/^if \(FIELD_KINDS\.size/, /^$|[<>]=/, "what is known of a name is only found out again"],
   [/^const dated = date === ""/, /"x"/, "whom the backlog refuses gets no date: a test of sockets"],
